@@ -1,0 +1,252 @@
+"""Every error that lindi_dask raises on purpose, grouped by what a caller would do about it.
+
+::
+
+    LindiError
+    ├── ConfigurationError        mend the configuration
+    ├── ForkedProcessError        start workers with "spawn"
+    ├── RefsError                 mend or fetch the reference file
+    │   ├── InvalidReferences
+    │   ├── RefsUnreachable
+    │   ├── RefsChanged
+    │   └── UnsupportedArray
+    ├── AccessError               log in, or ask the owner
+    │   ├── AuthenticationError
+    │   ├── PermissionDenied
+    │   ├── AssetNotFound
+    │   └── UrlRefused
+    ├── UnavailableError          wait, then try again
+    │   ├── ArchiveUnavailable
+    │   └── StorageUnavailable
+    └── DataError                 give up: the bytes are not what the references say
+        ├── SourceMismatch
+        └── CorruptChunk
+
+None of them derives from `KeyError` or `FileNotFoundError`: zarr takes those from a store for "this chunk was never
+written" and returns fill values. Each pickles with its attributes, so that an error on a worker is the same error
+on the client. None of them ever holds a key, a presigned URL or another exception that might.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "AccessError",
+    "ArchiveUnavailable",
+    "AssetNotFound",
+    "AuthenticationError",
+    "ConfigurationError",
+    "CorruptChunk",
+    "DataError",
+    "ForkedProcessError",
+    "InvalidReferences",
+    "LindiError",
+    "PermissionDenied",
+    "RefsChanged",
+    "RefsError",
+    "RefsUnreachable",
+    "SourceMismatch",
+    "StorageUnavailable",
+    "UnavailableError",
+    "UnsupportedArray",
+    "UrlRefused",
+]
+
+
+class LindiError(Exception):
+    """Base of all errors of lindi_dask.
+
+    Parameters
+    ----------
+    message
+        What happened and what to do next.
+    **attributes
+        What happened, for programs; each becomes an attribute of the error.
+    """
+
+    def __init__(self, message: str, **attributes: Any) -> None:  # noqa: ANN401 - each error documents its own
+        super().__init__(message)
+        self.__dict__.update(attributes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+    def fresh(self) -> LindiError:
+        """Return an equal error without traceback or context, to raise in another thread."""
+        return _rebuild(type(self), self.args, dict(self.__dict__))
+
+
+def _rebuild(cls: type[LindiError], args: tuple[Any, ...], attributes: dict[str, Any]) -> LindiError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update({k: v for k, v in attributes.items() if not k.startswith("__")})
+    return error
+
+
+class ConfigurationError(LindiError):
+    """An option, an instance or an environment variable does not make sense."""
+
+
+class ForkedProcessError(LindiError):
+    """A store was used in a process that was forked after the store's threads had started."""
+
+
+class RefsError(LindiError):
+    """A reference file is broken, missing or holds what can't be read."""
+
+
+class InvalidReferences(RefsError):
+    """A reference file breaks its format.
+
+    Attributes
+    ----------
+    key : str or None
+        The entry at fault.
+    reason : str
+        What is wrong with it.
+    """
+
+    key: str | None
+    reason: str
+
+
+class RefsUnreachable(RefsError):
+    """The references that a `StoreFactory` names can't be found in this process.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Hexadecimal digest of the references that were wanted.
+    """
+
+    fingerprint: str
+
+
+class RefsChanged(RefsError):
+    """The reference file here is another one than the one the graph was made from.
+
+    Attributes
+    ----------
+    expected, found : str
+        Fingerprints (hexadecimal digests).
+    """
+
+    expected: str
+    found: str
+
+
+class UnsupportedArray(RefsError):
+    """An array or a link that is listed but can't be read.
+
+    Attributes
+    ----------
+    path : str
+        Of the array, from the root of the file.
+    reason : str
+        Why it can't be read.
+    """
+
+    path: str
+    reason: str
+
+
+class AccessError(LindiError):
+    """The archive does not give this asset to this user."""
+
+
+class AuthenticationError(AccessError):
+    """No API key, or one that the archive does not know (401).
+
+    Attributes
+    ----------
+    asset : str
+        Instance and asset id.
+    variable : str
+        The environment variable that holds the key.
+    """
+
+    asset: str
+    variable: str
+
+
+class PermissionDenied(AccessError):
+    """A key that may not read this asset (403).
+
+    Attributes
+    ----------
+    asset : str
+        Instance and asset id.
+    """
+
+    asset: str
+
+
+class AssetNotFound(AccessError):
+    """The archive has no such asset, or it is not a file (404, 400).
+
+    Attributes
+    ----------
+    asset : str
+        Instance and asset id.
+    """
+
+    asset: str
+
+
+class UrlRefused(AccessError):
+    """A URL in the references, or one that the archive redirected to, is not one that may be read.
+
+    Attributes
+    ----------
+    reason : str
+        Which rule it breaks.
+    """
+
+    reason: str
+
+
+class UnavailableError(LindiError):
+    """The other side does not answer, or answers that it can't just now.
+
+    Attributes
+    ----------
+    retry_after_s : float or None
+        Seconds that the other side asked to wait.
+    attempts : int
+        How often it was tried.
+    """
+
+    retry_after_s: float | None = None
+    attempts: int = 1
+
+
+class ArchiveUnavailable(UnavailableError):
+    """The archive's API did not give a presigned URL, after all retries."""
+
+
+class StorageUnavailable(UnavailableError):
+    """The storage host did not give the bytes, after all retries."""
+
+
+class DataError(LindiError):
+    """The source does not hold what the references say."""
+
+
+class SourceMismatch(DataError):
+    """The source is too short, or has changed since the references were made."""
+
+
+class CorruptChunk(DataError):
+    """The bytes of a chunk don't decode to what its array declares.
+
+    Attributes
+    ----------
+    key : str
+        The chunk's key.
+    reason : str
+        What the decoder found.
+    """
+
+    key: str
+    reason: str

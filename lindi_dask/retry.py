@@ -1,0 +1,94 @@
+"""The one retry policy: what is tried again, how often, and how long between.
+
+Both planes use it: the exchange of a DANDI URL for a presigned one, and the reads of ranges. Each tries its own
+kind of `UnavailableError` again; everything else is final where it is raised. (A read does not repeat an exchange
+that was given up: that would multiply the two.)
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception_type
+
+from lindi_dask.errors import ArchiveUnavailable, StorageUnavailable, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["EXCHANGE", "READ", "RetryPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Bounds of the retries of one operation, with full jitter between attempts.
+
+    "Full jitter" waits a random time between 0 and the bound that doubles with each attempt
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+
+    attempts: int
+    """of one operation, the first included"""
+    total_s: float
+    """seconds after which no further attempt starts"""
+    first_s: float
+    """seconds, upper bound of the first wait"""
+    cap_s: float
+    """seconds, upper bound of any wait but one that the other side asked for"""
+    retry_on: type[UnavailableError]
+    """the errors that are worth another attempt; all others are final"""
+
+    def bound_s(self, attempt: int) -> float:
+        """Return the upper bound of the wait after attempt number `attempt` (from 1), in seconds."""
+        return min(self.cap_s, self.first_s * 2.0 ** min(attempt - 1, 60))
+
+    def sync(
+        self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> Retrying:
+        """Return tenacity's loop for blocking code."""
+        return Retrying(sleep=sleep, **self._arguments(clock))
+
+    def asynchronous(self, *, clock: Callable[[], float] = time.monotonic, **sleep: Any) -> AsyncRetrying:  # noqa: ANN401
+        """Return tenacity's loop for coroutines; `sleep=` overrides asyncio's."""
+        return AsyncRetrying(**sleep, **self._arguments(clock))
+
+    def _arguments(self, clock: Callable[[], float]) -> dict[str, Any]:
+        started = clock()
+
+        def wait(state: RetryCallState) -> float:
+            jittered = random.uniform(0, self.bound_s(state.attempt_number))  # noqa: S311 - spreads load, hides nothing
+            return max(jittered, _error(state).retry_after_s or 0.0)
+
+        def stop(state: RetryCallState) -> bool:
+            return state.attempt_number >= self.attempts or clock() - started + state.upcoming_sleep > self.total_s
+
+        def give_up(state: RetryCallState) -> NoReturn:
+            error = _error(state)
+            raise type(error)(
+                f"{error} Gave up after {state.attempt_number} attempts in {clock() - started:.0f} s.",
+                **{**vars(error), "attempts": state.attempt_number},
+            )
+
+        return {
+            "retry": retry_if_exception_type(self.retry_on),
+            "wait": wait,
+            "stop": stop,
+            "retry_error_callback": give_up,
+        }
+
+
+def _error(state: RetryCallState) -> UnavailableError:
+    error = state.outcome.exception() if state.outcome is not None else None
+    if not isinstance(error, UnavailableError):
+        raise TypeError("only an UnavailableError is tried again")
+    return error
+
+
+EXCHANGE = RetryPolicy(attempts=10, total_s=60.0, first_s=0.5, cap_s=20.0, retry_on=ArchiveUnavailable)
+"""Of an exchange at the archive's API (botocore's standard mode, stretched)."""
+
+READ = RetryPolicy(attempts=15, total_s=120.0, first_s=0.1, cap_s=15.0, retry_on=StorageUnavailable)
+"""Of one range read."""

@@ -1,0 +1,85 @@
+"""Values that pass between rooms: frozen, slotted, without behaviour that does I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+__all__ = ["Asset", "ByteRange", "Instance", "Lease"]
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A run of bytes in a source file."""
+
+    offset: int
+    """bytes, from the start of the source file"""
+    length: int
+    """bytes"""
+
+    @property
+    def end(self) -> int:
+        """First byte after the range, from the start of the source file."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A DANDI-like archive: where its API is and which environment variables hold its key."""
+
+    name: str
+    """lower case, as in dandi-cli"""
+    api_url: str
+    """with its path, without a trailing slash; https, or http on a loopback address"""
+    key_variables: tuple[str, ...]
+    """environment variables that may hold the API key, the first that is set wins"""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API is on this machine, reached by plain http."""
+        return self.api_url.startswith("http://")
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file that an archive keeps; or, with no instance, a file behind a plain URL."""
+
+    instance: Instance | None
+    """None: `id` is a URL that needs no exchange"""
+    id: str
+    """the asset's UUID, lower case, or a URL"""
+
+    def __str__(self) -> str:
+        if self.instance is None:
+            return without_query(self.id)
+        return f"{self.instance.name}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to read one asset for a while: a presigned URL. A secret: it has no repr and does not pickle."""
+
+    url: str = field(repr=False)
+    """the presigned URL"""
+    obtained_at: float
+    """seconds, monotonic clock of this process"""
+    expires_at: float
+    """seconds, monotonic clock; infinite for a URL that does not expire. The earliest moment that the clocks allow"""
+    dead_at: float
+    """seconds, monotonic clock: the latest moment that the clocks allow, at least `expires_at`"""
+
+    @property
+    def lifetime_s(self) -> float:
+        """Seconds from the exchange to the expiry."""
+        return self.expires_at - self.obtained_at
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a lease is a secret of this process and is never pickled")
+
+
+def without_query(url: str) -> str:
+    """Return a URL that is safe to show: scheme, host, port and path, no query (which holds signatures), no user."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
