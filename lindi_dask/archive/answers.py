@@ -1,0 +1,157 @@
+"""What an answer of the archive's API means: a lease, or a named error. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from lindi_dask.archive.expiry import DEFAULT_LIFETIME_S, ArchiveClock, expiry_of
+from lindi_dask.archive.urls import split_url
+from lindi_dask.errors import (
+    AccessError,
+    ArchiveUnavailable,
+    AssetNotFound,
+    AuthenticationError,
+    LindiError,
+    PermissionDenied,
+    UrlRefused,
+)
+from lindi_dask.types import Asset, Instance, Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Answer", "read_answer"]
+
+_RETRIED = {408, 429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the API to a request for an asset's download."""
+
+    status: int
+    headers: Mapping[str, str]
+    """case-insensitive"""
+    sent_at: float
+    """seconds, monotonic clock, when the request was sent"""
+    received_at: float
+    """seconds, monotonic clock, when the headers were there"""
+    with_key: bool
+    """whether the request carried an API key"""
+
+
+def read_answer(answer: Answer, asset: Asset, clock: ArchiveClock) -> Lease:
+    """Return the lease that an answer grants.
+
+    Parameters
+    ----------
+    answer
+        Of `GET <api>/assets/<id>/download/`, redirects not followed.
+    asset
+        The asset asked for; of an instance.
+    clock
+        Of that instance; takes in the answer's `Date`.
+
+    Raises
+    ------
+    AuthenticationError, PermissionDenied, AssetNotFound, UrlRefused
+        Final.
+    ArchiveUnavailable
+        Worth another attempt.
+    """
+    instance = asset.instance
+    if instance is None:
+        raise TypeError("a plain URL needs no exchange")
+    date = _date(answer.headers.get("Date"))
+    if date is not None:
+        clock.observe(date, sent_at=answer.sent_at, received_at=answer.received_at)
+    if answer.status == 302:
+        return _lease(answer, asset, instance, clock, dated=date is not None)
+    raise _error(answer, asset, instance)
+
+
+def _lease(answer: Answer, asset: Asset, instance: Instance, clock: ArchiveClock, *, dated: bool) -> Lease:
+    location = answer.headers.get("Location")
+    if not location:
+        raise ArchiveUnavailable(f"{asset}: the archive answered with a redirect that leads nowhere.")
+    url = split_url(location)
+    if url.scheme == "http" and not (instance.is_loopback and url.is_loopback):
+        reason = "the archive redirected to plain http"
+        raise UrlRefused(f"{asset}: {reason}, which is not followed.", reason=reason)
+    if url.origin == split_url(instance.api_url).origin:
+        reason = "the archive redirected to itself and not to its storage"
+        raise UrlRefused(f"{asset}: {reason}.", reason=reason)
+    now = answer.received_at
+    expiry = expiry_of(url.query)
+    if expiry is None or not dated:
+        return Lease(url.rebuilt, now, now + DEFAULT_LIFETIME_S, now + DEFAULT_LIFETIME_S)
+    expires_at, dead_at = clock.window(expiry)
+    if dead_at <= now:
+        raise ArchiveUnavailable(f"{asset}: the archive gave a URL that had expired when it arrived.")
+    return Lease(url.rebuilt, now, expires_at, dead_at)
+
+
+def _error(answer: Answer, asset: Asset, instance: Instance) -> LindiError:
+    variable = instance.key_variables[0]
+    match answer.status:
+        case 401 if answer.with_key:
+            return AuthenticationError(
+                f"{asset}: the archive at {instance.api_url} does not know the key in {variable}. Copy it anew from "
+                "your account's page there, and set it wherever blocks are read (on a cluster: on its workers).",
+                asset=str(asset),
+                variable=variable,
+            )
+        case 401:
+            return AuthenticationError(
+                f"{asset}: this asset is embargoed, and no API key was found. Set {variable} to your key of "
+                f"the archive at {instance.api_url}, wherever blocks are read (on a cluster: on its workers).",
+                asset=str(asset),
+                variable=variable,
+            )
+        case 403:
+            return PermissionDenied(
+                f"{asset}: the archive denies this asset to the owner of the key in {variable}. Either you are not an "
+                "owner of its embargoed dandiset (ask one to add you), or the asset was replaced: every edit of its "
+                "metadata gives it a new id, and the references still name the old one.",
+                asset=str(asset),
+            )
+        case 404:
+            return AssetNotFound(
+                f"{asset}: the archive at {instance.api_url} has no such asset. Was it deleted, or do the references "
+                "belong to another instance?",
+                asset=str(asset),
+            )
+        case 400:
+            return AssetNotFound(
+                f"{asset}: the archive says that this asset is not a file that can be downloaded (a Zarr asset, say).",
+                asset=str(asset),
+            )
+        case status if status in _RETRIED:
+            return ArchiveUnavailable(
+                f"{asset}: the archive at {instance.api_url} answered {status}.",
+                retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
+            )
+        case status:
+            return AccessError(
+                f"{asset}: the archive at {instance.api_url} answered {status}, which is not an answer to this request."
+            )
+
+
+def _date(header: str | None) -> float | None:
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """Seconds out of `Retry-After`; its other form, a date, is left to our own waits."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), 3600.0) if seconds == seconds else None  # noqa: PLR0124 - NaN

@@ -1,0 +1,146 @@
+"""The exchange of an asset for a presigned URL: the one place that sends an API key."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import os
+import secrets
+import threading
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import requests
+from requests.auth import AuthBase
+
+from lindi_dask.archive.answers import Answer, read_answer
+from lindi_dask.archive.expiry import ArchiveClock
+from lindi_dask.archive.instances import api_key
+from lindi_dask.errors import ArchiveUnavailable, ConfigurationError, LindiError
+from lindi_dask.retry import EXCHANGE, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lindi_dask.types import Asset, Instance, Lease
+
+__all__ = ["Resolver"]
+
+_TIMEOUT_S = (5.0, 30.0)  # to connect, to answer
+# What an archive's operators see: which program, and (at random, for one process's life) which process of it
+USER_AGENT = f"lindi-dask/{version('lindi-dask')} process/{secrets.token_hex(4)}"
+
+
+class Resolver:
+    """Exchanges assets for leases at the archive's API, with retries.
+
+    Keys are looked up in the environment at each exchange and never kept. Thread-safe; does not pickle.
+
+    Parameters
+    ----------
+    environ
+        Where the API keys are.
+    retry
+        Bounds of the retries.
+    clock, sleep
+        Monotonic seconds, and how to wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        retry: RetryPolicy = EXCHANGE,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._environ = environ
+        self._retry = retry
+        self._clock = clock
+        self._sleep = sleep
+        self._session = _session()
+        self._lock = threading.Lock()
+        self._archive_clocks: dict[Instance, ArchiveClock] = {}
+
+    def exchange(self, asset: Asset) -> Lease:
+        """Return a new lease on `asset`. Blocks for as long as the retries take.
+
+        Raises
+        ------
+        AccessError
+            If the archive does not give the asset to this user.
+        ArchiveUnavailable
+            If it gave no answer, after all retries.
+        """
+        for attempt in self._retry.sync(clock=self._clock, sleep=self._sleep):
+            with attempt:
+                return self._exchange_once(asset)
+        raise AssertionError("the retry policy ended without an outcome")
+
+    def _exchange_once(self, asset: Asset) -> Lease:
+        instance = asset.instance
+        if instance is None:
+            raise TypeError("a plain URL needs no exchange")
+        key = api_key(instance, self._environ)
+        sent_at = self._clock()
+        failure: LindiError | None = None
+        try:
+            with self._session.get(
+                f"{instance.api_url}/assets/{asset.id}/download/",
+                auth=_TokenAuth(key),
+                allow_redirects=False,
+                stream=True,  # only the headers matter, and a body may be a whole file
+                timeout=_TIMEOUT_S,
+            ) as response:
+                answer = Answer(
+                    status=response.status_code,
+                    headers=response.headers,
+                    sent_at=sent_at,
+                    received_at=self._clock(),
+                    with_key=key is not None,
+                )
+        except requests.RequestException as error:
+            # requests' errors hold the request, and with it the key: ours is raised outside this block
+            failure = _connection_error(error, asset, instance)
+        if failure is not None:
+            raise failure
+        with self._lock:
+            clock = self._archive_clocks.setdefault(instance, ArchiveClock())
+            return read_answer(answer, asset, clock)
+
+
+class _TokenAuth(AuthBase):
+    """Sets the key, or none; that there is an auth object at all keeps requests from asking .netrc."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._key is not None:
+            request.headers["Authorization"] = f"token {self._key}"
+        return request
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.headers["User-Agent"] = USER_AGENT
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+def _connection_error(error: requests.RequestException, asset: Asset, instance: Instance) -> LindiError:
+    where = f"{asset}: the archive at {instance.api_url}"
+    match error:
+        case requests.exceptions.SSLError():
+            return ConfigurationError(
+                f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
+                "REQUESTS_CA_BUNDLE to its file."
+            )
+        case requests.exceptions.ProxyError():
+            return ArchiveUnavailable(f"{where} can't be reached through the proxy in HTTPS_PROXY.")
+        case requests.exceptions.ConnectTimeout():
+            return ArchiveUnavailable(f"{where} did not take a connection within {_TIMEOUT_S[0]:.0f} s.")
+        case requests.exceptions.Timeout():
+            return ArchiveUnavailable(f"{where} did not answer within {_TIMEOUT_S[1]:.0f} s.")
+        case _:
+            return ArchiveUnavailable(f"{where} can't be reached ({type(error).__name__}). Is the network up?")
