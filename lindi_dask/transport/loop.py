@@ -1,0 +1,55 @@
+"""The event loop that all range reads of a process run on.
+
+zarr, distributed and notebooks each have a loop of their own, and stores are used from all of them. With one loop for
+the reads, limits hold for the whole process and no foreign loop is ever blocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lindi_dask.errors import ForkedProcessError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from concurrent.futures import Future
+
+__all__ = ["IoLoop"]
+
+T = TypeVar("T")
+
+
+class IoLoop:
+    """An asyncio loop in a daemon thread, started when first used. Thread-safe; does not pickle."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop; to cancel the future cancels it.
+
+        Raises
+        ------
+        ForkedProcessError
+            In a process that was forked from the loop's.
+        """
+        if os.getpid() != self._pid:
+            work.close()
+            raise ForkedProcessError(
+                "lindi_dask was used before this process was forked, and its threads and connections do not survive a "
+                'fork. Start processes with "spawn" or "forkserver" (multiprocessing.set_start_method); '
+                "dask.distributed does so by default."
+            )
+        return asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="lindi-io", daemon=True).start()
+            return self._loop
