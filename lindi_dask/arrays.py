@@ -1,0 +1,174 @@
+"""What users call: references as a store, a group, a dask array."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import zarr
+from dask.array.core import normalize_chunks
+from dask.base import tokenize
+from dask.utils import parse_bytes
+
+from lindi_dask.errors import ConfigurationError, RefsError
+from lindi_dask.factory import StoreFactory
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from lindi_dask.store import LindiStore
+
+    Refs = str | os.PathLike[str] | dict[str, Any] | StoreFactory
+
+__all__ = ["open_array", "open_group", "open_store"]
+
+
+def open_store(
+    refs: Refs,
+    *,
+    instances: Mapping[str, str] | None = None,
+    allow: Iterable[str] | None = None,
+    concurrency: int | None = None,
+) -> LindiStore:
+    """Return references as a read-only Zarr v3 store, for `da.from_zarr`, `zarr.open_group`, `xr.open_zarr`.
+
+    Parameters
+    ----------
+    refs
+        Path of a LINDI JSON file, such a document as a dict, or a `StoreFactory`.
+    instances, allow, concurrency
+        As for `StoreFactory`.
+
+    Raises
+    ------
+    RefsError
+        If the references can't be had, or break their format.
+    ConfigurationError
+        If an option makes no sense.
+    """
+    if isinstance(refs, StoreFactory):
+        if instances is not None or allow is not None or concurrency is not None:
+            raise ConfigurationError("options belong to the StoreFactory: pass them where it is made.")
+        factory = refs
+    else:
+        factory = StoreFactory(refs, instances=instances, allow=allow, concurrency=concurrency)
+    store = factory()
+    store.references  # noqa: B018 - loads them: a broken file is an error here, not at the first block
+    return store
+
+
+def open_group(
+    refs: Refs,
+    path: str = "",
+    *,
+    instances: Mapping[str, str] | None = None,
+    allow: Iterable[str] | None = None,
+    concurrency: int | None = None,
+) -> zarr.Group:
+    """Return references, or the group at `path` in them, as a read-only `zarr.Group`.
+
+    Parameters and errors are those of `open_store`; a path that isn't a group is a `RefsError`.
+    """
+    store = open_store(refs, instances=instances, allow=allow, concurrency=concurrency)
+    path = path.strip("/")
+    _check_node(store, path, "group")
+    return zarr.open_group(store, path=path, mode="r", zarr_format=3)
+
+
+def open_array(
+    refs: Refs,
+    path: str,
+    *,
+    chunks: Any = "auto",  # noqa: ANN401 - dask's own union, and ours
+    instances: Mapping[str, str] | None = None,
+    allow: Iterable[str] | None = None,
+    concurrency: int | None = None,
+) -> da.Array:
+    """Return the array at `path` as a dask array.
+
+    Each block is one task that reads its chunks at once. Keys depend on the references' content, the path and
+    the blocks only, so they are
+    the same in each run and on each machine.
+
+    Parameters
+    ----------
+    refs
+        Path of a LINDI JSON file, such a document as a dict, or a `StoreFactory`.
+    path
+        Of the array, such as `acquisition/ElectricalSeries/data`.
+    chunks
+        The blocks: `"auto"` (whole chunks, up to dask's `array.chunk-size`), `{0: "64 MiB"}` (about that much
+        along the first dimension,
+        whole chunks, and all of the other dimensions), or anything that dask takes.
+    instances, allow, concurrency
+        As for `StoreFactory`.
+
+    Returns
+    -------
+    dask.array.Array
+        Of the array's shape and data type.
+
+    Raises
+    ------
+    RefsError
+        If the references can't be had, break their format, have no such array, or list it as one that can't be read.
+    """
+    store = open_store(refs, instances=instances, allow=allow, concurrency=concurrency)
+    path = path.strip("/")
+    _check_node(store, path, "array")
+    array = zarr.open_array(store, path=path, mode="r", zarr_format=3)
+    blocks = _blocks(array, chunks)
+    name = f"lindi-{tokenize(store, path, blocks)}"
+    return da.from_array(array, blocks, name=name, inline_array=True)
+
+
+def _check_node(store: LindiStore, path: str, kind: str) -> None:
+    """Raise a clear error where zarr would say that nothing was found."""
+    references = store.references
+    store.check_readable(path)
+    is_array = path in references.manifests
+    exists = is_array or (f"{path}/zarr.json" if path else "zarr.json") in references.metadata
+    if exists and is_array == (kind == "array"):
+        return
+    if exists:
+        raise RefsError(
+            f"{store}: /{path} is {'an array' if is_array else 'a group'}, not {'an' if kind == 'array' else 'a'} "
+            f"{kind}."
+        )
+    known = sorted(references.manifests) if kind == "array" else sorted(_groups(store))
+    raise RefsError(f"{store}: there is no {kind} /{path}. {_near(path, known)}")
+
+
+def _groups(store: LindiStore) -> set[str]:
+    references = store.references
+    paths = {key.removesuffix("zarr.json").rstrip("/") for key in references.metadata}
+    return paths - set(references.manifests)
+
+
+def _near(path: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for the message
+
+    near = (
+        difflib.get_close_matches(path, known, n=3, cutoff=0.5)
+        or [k for k in known if k.endswith(path.rpartition("/")[2])][:3]
+    )
+    return f"Near it: {', '.join(f'/{k}' for k in near)}." if near else f"The file has {len(known)} of that kind."
+
+
+def _blocks(array: zarr.Array[Any], chunks: Any) -> tuple[tuple[int, ...], ...]:  # noqa: ANN401 - see open_array
+    if isinstance(chunks, dict):
+        sizes = {axis: size for axis, size in chunks.items() if isinstance(size, str) and size != "auto"}
+        if len(sizes) > 1:
+            raise ConfigurationError("chunks: only one dimension can have a size in bytes.")
+        for axis, size in sizes.items():
+            others = math.prod(extent for i, extent in enumerate(array.shape) if i != axis % array.ndim)
+            per_chunk = max(others * array.chunks[axis] * array.dtype.itemsize, 1)
+            rows = max(parse_bytes(size) // per_chunk, 1) * array.chunks[axis]
+            chunks = {**dict.fromkeys(range(array.ndim), -1), **chunks, axis: rows}
+        chunks = tuple(chunks.get(axis, -1) for axis in range(array.ndim))
+    blocks: tuple[tuple[int, ...], ...] = normalize_chunks(
+        chunks, array.shape, dtype=array.dtype, previous_chunks=array.chunks
+    )
+    return blocks

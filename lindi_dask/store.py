@@ -1,0 +1,305 @@
+"""`LindiStore`: references as a read-only Zarr store."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+
+from lindi_dask import codecs, process
+from lindi_dask.errors import InvalidReferences, UnsupportedArray
+from lindi_dask.refs import INLINE, MISSING, Locations, References
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+    from lindi_dask.archive import UrlPolicy
+    from lindi_dask.types import Asset
+
+    Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
+
+__all__ = ["LindiStore"]
+
+
+class Recipe(Protocol):
+    """What a store is made from: a `StoreFactory`. Picklable and hashable."""
+
+    @property
+    def name(self) -> str:
+        """How messages call the references."""
+        ...
+
+    @property
+    def policy(self) -> UrlPolicy:
+        """What the references' URLs may point at."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """Requests for data at a time, in each process."""
+        ...
+
+    def load(self) -> References:
+        """Return the references; blocks at the first call."""
+        ...
+
+    def __call__(self) -> LindiStore:
+        """Return this process's store of the recipe."""
+        ...
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]: ...
+
+
+class LindiStore(codecs.BulkStore):
+    """A read-only Zarr v3 store over references. Made by a `StoreFactory`, and pickled as one.
+
+    Makes no I/O until something is read. Only a chunk that the references do not list is missing (and so holds the
+    fill value); whatever goes wrong with one that they list is an error, of `lindi_dask.errors`.
+
+    Parameters
+    ----------
+    factory
+        The `StoreFactory` that makes it.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+    supports_partial_writes = False
+
+    def __init__(self, factory: Recipe) -> None:
+        super().__init__(read_only=True)
+        self._factory = factory
+        self._references: References | None = None
+        self._asset = cache(self._find_asset)
+        codecs.install()
+
+    @property
+    def references(self) -> References:
+        """What the store reads; loaded at the first call, which blocks."""
+        if self._references is None:
+            self._references = self._factory.load()
+        return self._references
+
+    async def locate(self, path: str, names: Sequence[str]) -> Locations:
+        """Return where chunks of the array at `path` lie.
+
+        Parameters
+        ----------
+        path
+            Of the array, without a leading slash.
+        names
+            Of the chunks: `"3.0"`.
+
+        Raises
+        ------
+        UnsupportedArray
+            If the array is listed but can't be read.
+        """
+        references = await self._loaded()
+        self.check_readable(path)
+        manifest = references.manifests[path]
+        places = [manifest.place(name) for name in names]
+        if None in places:
+            raise InvalidReferences(
+                f"/{path} has no chunk {names[places.index(None)]!r}.",
+                key=path,
+                reason="outside the chunk grid",
+            )
+        return manifest.locate(np.array(places, np.uint64))
+
+    async def get_many(self, path: str, locations: Locations, deliver: Deliver) -> None:
+        """Read chunks of one array at once.
+
+        Parameters
+        ----------
+        path
+            Of the array.
+        locations
+            From `locate`, none of them missing.
+        deliver
+            Called with (indices into the locations, their bytes), in threads, several at a time; each chunk
+            exactly once.
+
+        Raises
+        ------
+        LindiError
+            Of the first chunk that can't be read.
+        """
+        references = await self._loaded()
+        padded = references.padded.get(path)
+
+        def pad(indices: NDArray[np.intp], views: list[memoryview]) -> None:
+            deliver(indices, views if padded is None else [_padded(view, padded) for view in views])
+
+        inline = locations.sources == INLINE
+        if inline.any():
+            at = np.flatnonzero(inline)
+            starts, lengths = locations.offsets[at].tolist(), locations.lengths[at].tolist()
+            held = memoryview(references.inline)
+            pad(at, [held[start : start + length] for start, length in zip(starts, lengths, strict=True)])
+        if not inline.all():
+            await self._fetch(references, locations, np.flatnonzero(~inline), pad)
+
+    async def _fetch(
+        self, references: References, locations: Locations, at: NDArray[np.intp], deliver: Deliver
+    ) -> None:
+        remote = Locations(locations.sources[at], locations.offsets[at], locations.lengths[at])
+        used = np.unique(remote.sources).tolist()
+        assets = {source: self._asset(references.sources[source]) for source in used}
+        fetching = process.reader(self._factory.concurrency).fetch(
+            assets, remote, lambda members, views: deliver(at[members], views)
+        )
+        await asyncio.wrap_future(process.io_loop().submit(fetching))
+
+    def _find_asset(self, url: str) -> Asset:
+        return self._factory.policy.asset(url)
+
+    async def _loaded(self) -> References:
+        if self._references is not None:
+            return self._references
+        return await asyncio.to_thread(lambda: self.references)
+
+    def check_readable(self, path: str) -> None:
+        """Raise `UnsupportedArray` for a path that is (or lies below) an array or link that can't be read."""
+        unreadable = self.references.unreadable
+        while path and unreadable:
+            reason = unreadable.get(path)
+            if reason is not None:
+                raise UnsupportedArray(f"/{path} can't be read: {reason}.", path=path, reason=reason)
+            path = path.rpartition("/")[0]
+
+    # What zarr asks of a store
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return a document or an encoded chunk, or a part of it; None only if the references do not list it."""
+        references = await self._loaded()
+        document = references.metadata.get(key)
+        if document is not None:
+            start, stop = _bounds(byte_range, len(document))
+            return prototype.buffer.from_bytes(document[start:stop])
+        path, _, name = key.rpartition("/")
+        self.check_readable(path)
+        place = references.manifests[path].place(name) if path in references.manifests else None
+        if place is None:
+            _bounds(byte_range, 0)
+            return None
+        location = references.manifests[path].locate(np.array([place], np.uint64))
+        if location.sources[0] == MISSING:
+            return None
+        parts: list[memoryview] = []
+        start, stop = _bounds(byte_range, references.padded.get(path, int(location.lengths[0])))
+        if path not in references.padded:
+            location = Locations(
+                location.sources, location.offsets + np.uint64(start), np.array([stop - start], np.uint32)
+            )
+            start, stop = 0, stop - start
+        await self.get_many(path, location, lambda _, views: parts.extend(views))
+        return prototype.buffer.from_bytes(parts[0][start:stop])
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return several parts; they are read at once."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """Return whether the references list `key`."""
+        references = await self._loaded()
+        if key in references.metadata:
+            return True
+        path, _, name = key.rpartition("/")
+        manifest = references.manifests.get(path)
+        place = manifest.place(name) if manifest is not None else None
+        if manifest is None or place is None:
+            return False
+        return bool(manifest.locate(np.array([place], np.uint64)).sources[0] != MISSING)
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield all keys."""
+        async for key in self.list_prefix(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys that begin with `prefix`."""
+        references = await self._loaded()
+        for key in references.metadata:
+            if key.startswith(prefix):
+                yield key
+        for path, manifest in references.manifests.items():
+            folder = f"{path}/" if path else ""
+            if folder.startswith(prefix) or prefix.startswith(folder):
+                for name in manifest.names():
+                    if f"{folder}{name}".startswith(prefix):
+                        yield f"{folder}{name}"
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names of keys and folders right below `prefix`."""
+        prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        names: dict[str, None] = {}
+        references = await self._loaded()
+        for key in references.metadata:
+            if key.startswith(prefix):
+                names[key.removeprefix(prefix).partition("/")[0]] = None
+        manifest = references.manifests.get(prefix.rstrip("/"))
+        for name in names:
+            yield name
+        if manifest is not None:
+            for name in manifest.names():
+                yield name
+
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002 - zarr's signature
+        """Raise: the store is read-only."""
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:  # noqa: ARG002 - zarr's signature
+        """Raise: the store is read-only."""
+        self._check_writable()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LindiStore) and self._factory == other._factory
+
+    def __hash__(self) -> int:
+        return hash(self._factory)
+
+    def __repr__(self) -> str:
+        return f"LindiStore({self._factory.name!r})"
+
+    def __str__(self) -> str:
+        return f"lindi://{self._factory.name}"
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self._factory.__dask_tokenize__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_factory, (self._factory,)
+
+
+def _from_factory(factory: Recipe) -> LindiStore:
+    return factory()
+
+
+def _padded(view: memoryview, nbytes: int) -> memoryview:
+    """Bytes of an uncompressed chunk; what its dataset does not reach is never looked at, but has to be there."""
+    return view if len(view) == nbytes else memoryview(bytes(view) + bytes(nbytes - len(view)))
+
+
+def _bounds(request: ByteRequest | None, nbytes: int) -> tuple[int, int]:
+    """First byte of a request, and the first one after it, within a value of `nbytes`."""
+    match request:
+        case None:
+            return 0, nbytes
+        case RangeByteRequest(start=start, end=end):
+            return min(start, nbytes), max(min(end, nbytes), min(start, nbytes))
+        case OffsetByteRequest(offset=offset):
+            return min(offset, nbytes), nbytes
+        case SuffixByteRequest(suffix=suffix):
+            return max(nbytes - suffix, 0), nbytes
+        case _:
+            raise TypeError(f"Unexpected byte_range, got {request!r}.")
