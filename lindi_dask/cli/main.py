@@ -1,0 +1,50 @@
+"""`lindi-dask`: finds the command, and turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lindi_dask import __version__
+from lindi_dask.cli.demo import demo
+from lindi_dask.errors import AccessError, ConfigurationError, LindiError, UnavailableError
+
+__all__ = ["main"]
+
+_EXIT_CODES: tuple[tuple[type[LindiError], int], ...] = (
+    (ConfigurationError, 2),
+    (AccessError, 5),
+    (UnavailableError, 75),
+    (LindiError, 1),
+)
+_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lindi-dask")
+def commands() -> None:
+    """Read embargoed DANDI data through LINDI references, in parallel, on a whole dask cluster."""
+
+
+commands.add_command(demo)
+
+
+def main() -> None:
+    """Run a command.
+
+    Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 5 access denied, 75 try later, 130 interrupted.
+    """
+    try:
+        commands.main(prog_name="lindi-dask", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(_INTERRUPTED)
+    except LindiError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))

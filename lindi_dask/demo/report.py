@@ -1,0 +1,56 @@
+"""The numbers of a demo, as the screen and the picture show them."""
+
+from dataclasses import dataclass
+
+MB = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class RunNumbers:
+    """One run over the recording, or over a part of it, as counted at the archive."""
+
+    processes: int
+    seconds: float
+    """Wall clock."""
+    blocks: int
+    logical_nbytes: int
+    """Bytes of the blocks, decompressed."""
+    bytes_read: int
+    """Bytes of answers to data requests."""
+    requests: int
+    """Data requests."""
+    exchanges: int
+    """Leases got from the API."""
+    renewals: int
+    """Exchanges for an asset by a process that had read it before and read it after."""
+
+    @property
+    def rate_mb_s(self) -> float:
+        """Decompressed data, MB (10**6 bytes) a second."""
+        return self.logical_nbytes / MB / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What a demo did, and whether it was right."""
+
+    title: str
+    """The session, for people: one line."""
+    shape: tuple[int, int]
+    """(samples, channels) of the recording."""
+    nbytes: int
+    """Bytes of the recording, decompressed."""
+    file_nbytes: int
+    lease_s: float
+    """Seconds for which the archive signs its URLs."""
+    pace: str
+    """The archive's pace, for people: `"25 ms, 40 MB/s a connection"`."""
+    serial: RunNumbers
+    cluster: RunNumbers
+    exact: bool
+    """Whether the cluster's result equals that of the file itself, read by h5py, to the last bit."""
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast the cluster was, by decompressed bytes a second."""
+        return self.cluster.rate_mb_s / self.serial.rate_mb_s if self.serial.rate_mb_s else 0.0
