@@ -241,18 +241,16 @@ class LindiStore(codecs.BulkStore):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names of keys and folders right below `prefix`."""
-        prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
-        names: dict[str, None] = {}
+        folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         references = await self._loaded()
-        for key in references.metadata:
-            if key.startswith(prefix):
-                names[key.removeprefix(prefix).partition("/")[0]] = None
-        manifest = references.manifests.get(prefix.rstrip("/"))
+        below = [*references.metadata, *(f"{path}/" for path in references.manifests)]
+        names = {key.removeprefix(folder).partition("/")[0]: None for key in below if key.startswith(folder)}
         for name in names:
-            yield name
-        if manifest is not None:
-            for name in manifest.names():
+            if name:
                 yield name
+        manifest = references.manifests.get(folder.rstrip("/"))
+        for name in manifest.names() if manifest is not None else ():
+            yield name
 
     async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002 - zarr's signature
         """Raise: the store is read-only."""

@@ -1,0 +1,39 @@
+# Every chore is one command. `make demo` needs nothing but python3 >= 3.11.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check format bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed-demo ## do the main job against the embedded archive: offline, without credentials
+	$(BIN)/lindi-dask demo
+
+test: $(VENV)/.installed-test ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## mend what can be mended by a program
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-test ## time reading at 30 ms of latency against a plain loop
+	$(BIN)/python tests/bench/read.py
+
+clean: ## remove what the other chores made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist lindi-dask-demo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lindi_dask needs Python 3.11 or newer; this is %d.%d. Say which: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp an extra: what is installed is what pyproject.toml says now
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@echo "Installing lindi-dask[$*] into $(VENV) (a minute or so) ..."
+	$(PIP) install --editable '.[$*]'
+	@touch $@
