@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.codecs import BloscCodec
 from zarr.core.buffer.cpu import NDBuffer as CpuNDBuffer
 from zarr.core.codec_pipeline import BatchedCodecPipeline, fill_value_or_default
 from zarr.registry import get_pipeline_class, register_pipeline
 from zarr.storage import StorePath
 
-from lindi_dask.decode import chunk_decoder
+from lindi_dask.decode import blosc_frame_nbytes, chunk_decoder
 from lindi_dask.errors import CorruptChunk
 from lindi_dask.refs import MISSING, Locations
 
@@ -114,6 +115,7 @@ class BulkCodecPipeline(BatchedCodecPipeline):
         await store.get_many(path, locations, keep)
         reason = None
         try:
+            self._check_frames(encoded)
             chunks = list(await self.decode([(data, request[1]) for data, request in zip(encoded, batch, strict=True)]))
         except Exception as error:  # noqa: BLE001 - codecs raise whatever they like; it becomes our error
             reason = f"{type(error).__name__}: {error}"
@@ -128,6 +130,13 @@ class BulkCodecPipeline(BatchedCodecPipeline):
                 raise CorruptChunk(f"The chunk {key} was decoded to nothing.", key=key, reason="nothing")
             part = chunk[chunk_selection]
             out[out_selection] = part.squeeze(axis=drop_axes) if drop_axes else part
+
+    def _check_frames(self, encoded: Iterable[Buffer | None]) -> None:
+        """Raise `ValueError` for Blosc frames that were cut short: the library would read on behind their end."""
+        if self.bytes_bytes_codecs and isinstance(self.bytes_bytes_codecs[-1], BloscCodec):
+            for data in encoded:
+                if data is not None:
+                    blosc_frame_nbytes(data.as_numpy_array())
 
 
 def _decoding(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     ChunkDecoder: TypeAlias = Callable[[memoryview], NDArray[Any]]
     Step: TypeAlias = Callable[[Bytes], Bytes]
 
-__all__ = ["chunk_decoder"]
+__all__ = ["blosc_frame_nbytes", "chunk_decoder"]
 
 _FLETCHER32_NBYTES = 4
 
@@ -123,15 +123,28 @@ def _zlib(data: Bytes, size: int) -> bytearray:
     return inflated
 
 
-def _blosc(data: Bytes, size: int) -> bytes:
-    # The library trusts the header of the frame and reads past the end of one that was cut short
+def blosc_frame_nbytes(data: Bytes) -> int:
+    """Return how many bytes a Blosc frame says that it holds.
+
+    The library trusts the header and reads past the end of a frame that was cut short.
+
+    Raises
+    ------
+    ValueError
+        If the frame is not as long as its header says.
+    """
     if len(data) < 16:
         raise ValueError("it is too short for a Blosc frame")
     inflated, _, held = struct.unpack("<III", bytes(data[4:16]))
-    if held != len(data) or inflated != size:
-        raise ValueError(
-            f"its Blosc frame claims {held} bytes that hold {inflated}, but it has {len(data)} to hold {size}"
-        )
+    if held != len(data):
+        raise ValueError(f"its Blosc frame claims {held} bytes, but it has {len(data)}")
+    return int(inflated)
+
+
+def _blosc(data: Bytes, size: int) -> bytes:
+    inflated = blosc_frame_nbytes(data)
+    if inflated != size:
+        raise ValueError(f"its Blosc frame claims to hold {inflated} bytes, but the chunk has {size}")
     decoded: bytes = numcodecs.blosc.decompress(data)
     return decoded
 

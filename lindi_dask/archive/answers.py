@@ -143,7 +143,7 @@ def _error(answer: Answer, asset: Asset, instance: Instance) -> LindiError:
 def _date(header: str | None) -> float | None:
     try:
         moment = parsedate_to_datetime(header or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
 

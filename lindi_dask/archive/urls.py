@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from lindi_dask.errors import UrlRefused
 from lindi_dask.types import Asset
@@ -20,6 +20,8 @@ _AUTHORITY = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DOWNLOAD = re.compile(rf"/(?:dandisets/[^/]+/versions/[^/]+/)?assets/({_UUID})/download/?")
 _DEFAULT_PORT = {"http": 80, "https": 443}
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a host whose last label is one is read as an IPv4 address: 127.1, 0x7f.1
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # outside it are, among others, IPv4 addresses in disguise
 _SHOWN = 200
 
 
@@ -43,10 +45,14 @@ class SplitUrl:
     @property
     def rebuilt(self) -> str:
         """The URL, put together from the parts that were checked."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _DEFAULT_PORT[self.scheme] else f":{self.port}"
         query = f"?{self.query}" if self.query else ""
-        return f"{self.scheme}://{host}{port}{self.path}{query}"
+        return f"{self.scheme}://{self._bracketed}{port}{self.path}{query}"
+
+    @property
+    def root(self) -> str:
+        """The origin as a URL, with its port: what a user would allow."""
+        return f"{self.scheme}://{self._bracketed}:{self.port}/"
 
     @property
     def is_loopback(self) -> bool:
@@ -60,7 +66,13 @@ class SplitUrl:
         address = self._address
         if address is None:
             return self.host == "localhost" or self.host.endswith((".localhost", ".local", ".internal"))
-        return not address.is_global
+        if address.version == 6 and (address not in _GLOBAL_UNICAST or address.sixtofour is not None):
+            return True
+        return not address.is_global or address.is_multicast
+
+    @property
+    def _bracketed(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def _address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -81,8 +93,8 @@ def split_url(url: str) -> SplitUrl:
     UrlRefused
         With the rule that it breaks; the message shows neither user nor query.
     """
-    if any(c <= " " or c in {"\x7f", "\\"} for c in url):
-        raise _refused("it holds a blank, a control character or a backslash")
+    if any(c <= " " or c in {"\x7f", "\\"} or "\ud800" <= c <= "\udfff" for c in url):
+        raise _refused("it holds a blank, a control character, half a character or a backslash")
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in _DEFAULT_PORT:
@@ -100,13 +112,28 @@ def split_url(url: str) -> SplitUrl:
         raise _refused(reason)
     if parts.netloc != authority:
         raise _refused("its host is not a plain name or address")
+    host = _canonical(host)
+    if not host:
+        raise _refused("its host is not a plain name or address")
     return SplitUrl(
         scheme=scheme,
-        host=host.rstrip("."),
+        host=host,
         port=_DEFAULT_PORT[scheme] if port is None else port,
         path=parts.path or "/",
         query=parts.query,
     )
+
+
+def _canonical(host: str) -> str:
+    """Return a host in its one form; "" for one that is neither a name nor an address as it is commonly written."""
+    host = host.removesuffix(".")
+    labels = host.split(".")
+    if ":" in host or _NUMBER.fullmatch(labels[-1]):
+        try:
+            return str(ipaddress.ip_address(host))
+        except ValueError:
+            return ""
+    return host if all(labels) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +169,7 @@ class UrlPolicy:
                 return Asset(instance, match[1].lower())
         if any(_has_prefix(parts, split_url(prefix)) for prefix in self.allow):
             return Asset(None, parts.rebuilt)
-        origin = f"{parts.scheme}://{parts.host}:{parts.port}/"
+        origin = parts.root
         if parts.scheme != "https":
             raise _refused(
                 f"{origin} is plain http; if it is to be trusted, pass allow=[{origin!r}], and if it is an archive, "
@@ -156,7 +183,7 @@ class UrlPolicy:
 
 
 def _has_prefix(parts: SplitUrl, prefix: SplitUrl) -> bool:
-    if parts.origin != prefix.origin or "/.." in parts.path or "%2e" in parts.path.lower():
+    if parts.origin != prefix.origin or ".." in re.split(r"[/\\]", unquote(parts.path)):
         return False
     folder = prefix.path if prefix.path.endswith("/") else f"{prefix.path}/"
     return parts.path == prefix.path or parts.path.startswith(folder)

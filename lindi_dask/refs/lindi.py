@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import json
 import logging
@@ -41,6 +40,8 @@ def parse_lindi(document: object, fingerprint: str) -> References:
     """
     if not isinstance(document, dict) or not isinstance(document.get("refs"), dict):
         raise _invalid(None, "the document has no object called 'refs'")
+    if not all(isinstance(key, str) for key in document["refs"]):
+        raise _invalid("refs", "its keys are not all strings")
     templates = document.get("templates") or {}
     if not isinstance(templates, dict) or not all(isinstance(value, str) for value in templates.values()):
         raise _invalid("templates", "it is not an object of names and strings")
@@ -115,6 +116,8 @@ class _Builder:
             _log.warning("the reference %r belongs to no array and is left out", key)
             return
         grid, places, sources, offsets, lengths = self._columns[path]
+        if plan.separator != "." and "." in name:
+            raise _invalid(key, f"chunk keys of this array are separated by {plan.separator!r}")
         place = grid.place(name.replace(plan.separator, "."))
         if place is None:
             raise _invalid(key, f"the array has no such chunk: its grid is {list(plan.grid)}")
@@ -139,7 +142,7 @@ class _Builder:
     def _location(self, key: str, value: object) -> tuple[int, int, int]:
         match value:
             case [str(url), offset, length] if type(offset) is int and type(length) is int:
-                if not 0 <= offset <= _MAX_OFFSET or not 0 <= length <= _MAX_LENGTH:
+                if not 0 <= offset <= _MAX_OFFSET - length or not 0 <= length <= _MAX_LENGTH:
                     raise _invalid(key, f"offset {offset} or length {length} is out of bounds")
                 url = expand(url, self._templates, key=key)
                 return self._sources.setdefault(url, len(self._sources)), offset, length
@@ -171,13 +174,12 @@ class _Builder:
 def _inline_bytes(key: str, value: str | dict[str, Any]) -> bytes:
     if isinstance(value, dict):
         return json.dumps(value).encode()
-    if not value.startswith("base64:"):
-        return value.encode()
-    data = None
-    with contextlib.suppress(binascii.Error, ValueError):
-        data = base64.b64decode(value.removeprefix("base64:"), validate=True)
+    coded, data = value.startswith("base64:"), None
+    with contextlib.suppress(ValueError):  # base64's errors and UTF-8's are of this kind
+        data = base64.b64decode(value.removeprefix("base64:"), validate=True) if coded else value.encode()
     if data is None:
-        raise _invalid(key, "what follows 'base64:' is not base64")
+        what = "what follows 'base64:' is not base64" if coded else "it is not text: it holds half a character"
+        raise _invalid(key, what)
     return data
 
 

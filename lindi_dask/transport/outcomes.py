@@ -79,7 +79,7 @@ def read_failure(error: BaseException, asset: Asset, start: int, stop: int) -> L
 
 
 def _without_status(text: str, where: str) -> LindiError:
-    if "invalid peer certificate" in text or "CertificateUnknown" in text or "UnknownIssuer" in text:
+    if "InvalidCertificate(" in text:
         return ConfigurationError(
             f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
             "SSL_CERT_FILE to its file."

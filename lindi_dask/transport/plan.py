@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PlannedRange", "plan_ranges"]
 
+_LAST = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedRange:
@@ -61,7 +63,8 @@ def plan_ranges(locations: Locations, *, max_gap: int, max_size: int) -> list[Pl
             begin, end = low + first, low + last
             while begin < end:
                 # Chunks of this run that end within max_size of its start, at least one
-                fits = np.searchsorted(reach[begin - low : end - low], starts[begin] + max_size, side="right")
+                limit = min(int(starts[begin]) + max_size, _LAST)
+                fits = np.searchsorted(reach[begin - low : end - low], limit, side="right")
                 cut = begin + max(int(fits), 1)
                 start, stop = int(starts[begin]), int(stops[begin:cut].max())
                 ranges.append(PlannedRange(int(sources[begin]), start, stop, order[begin:cut]))

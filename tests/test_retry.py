@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lindi_dask.errors import (
+    ArchiveUnavailable,
+    LindiError,
+    PermissionDenied,
+    StorageUnavailable,
+    UnavailableError,
+)
+from lindi_dask.retry import EXCHANGE, READ, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POLICY = RetryPolicy(attempts=5, total_s=100.0, first_s=1.0, cap_s=4.0, retry_on=StorageUnavailable)
+
+
+KNOWN: dict[str, str] = {}
+
+
+class Time:
+    """A clock that stands still but for what is slept and what attempts take."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    async def asleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+
+
+class Work:
+    """Fails as it is told to, attempt by attempt, then succeeds; each attempt takes a while."""
+
+    def __init__(self, time: Time, failures: list[BaseException], *, takes_s: float = 0.0) -> None:
+        self.time = time
+        self.failures = failures
+        self.takes_s = takes_s
+        self.attempts = 0
+
+    def __call__(self) -> str:
+        self.attempts += 1
+        self.time.now += self.takes_s
+        if self.attempts <= len(self.failures):
+            raise self.failures[self.attempts - 1]
+        return "done"
+
+
+def sync(policy: RetryPolicy, time: Time, work: Work) -> str:
+    for attempt in policy.sync(clock=time.clock, sleep=time.sleep):
+        with attempt:
+            return work()
+    raise AssertionError("no outcome")
+
+
+def asynchronous(policy: RetryPolicy, time: Time, work: Work) -> str:
+    async def run() -> str:
+        async for attempt in policy.asynchronous(clock=time.clock, sleep=time.asleep):
+            with attempt:
+                return work()
+        raise AssertionError("no outcome")
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[sync, asynchronous], ids=["sync", "async"])
+def run(request: pytest.FixtureRequest) -> Callable[[RetryPolicy, Time, Work], str]:
+    chosen: Callable[[RetryPolicy, Time, Work], str] = request.param
+    return chosen
+
+
+def busy(retry_after_s: float | None = None) -> StorageUnavailable:
+    return StorageUnavailable("The host is busy.", retry_after_s=retry_after_s)
+
+
+@pytest.mark.parametrize("failures", range(5))
+def test_it_tries_until_it_works(run: Callable[[RetryPolicy, Time, Work], str], failures: int) -> None:
+    time = Time()
+    work = Work(time, [busy() for _ in range(failures)])
+    assert run(POLICY, time, work) == "done"
+    assert (work.attempts, len(time.slept)) == (failures + 1, failures)
+
+
+def test_it_gives_up_after_as_many_attempts_as_it_may_and_says_so(
+    run: Callable[[RetryPolicy, Time, Work], str],
+) -> None:
+    time = Time()
+    work = Work(time, [busy(0.25) for _ in range(9)])
+    with pytest.raises(StorageUnavailable) as caught:
+        run(POLICY, time, work)
+    assert (work.attempts, len(time.slept)) == (5, 4)
+    waited = f"{sum(time.slept):.0f}"
+    assert str(caught.value) == f"The host is busy. Gave up after 5 attempts in {waited} s."
+    assert (caught.value.attempts, caught.value.retry_after_s) == (5, 0.25)
+
+
+def test_no_attempt_starts_after_the_time_is_over(run: Callable[[RetryPolicy, Time, Work], str]) -> None:
+    time = Time()
+    policy = RetryPolicy(attempts=1000, total_s=100.0, first_s=1.0, cap_s=4.0, retry_on=StorageUnavailable)
+    work = Work(time, [busy() for _ in range(1000)], takes_s=10.0)
+    with pytest.raises(StorageUnavailable, match="Gave up"):
+        run(policy, time, work)
+    assert time.now - 1000.0 <= 100.0 + 10.0
+    assert 100.0 / (10.0 + 4.0) <= work.attempts <= 11
+
+
+def test_an_attempt_that_took_all_the_time_is_the_last(run: Callable[[RetryPolicy, Time, Work], str]) -> None:
+    time = Time()
+    work = Work(time, [busy() for _ in range(9)], takes_s=101.0)
+    with pytest.raises(StorageUnavailable, match="Gave up after 1 attempts in 101 s"):
+        run(POLICY, time, work)
+    assert not time.slept
+
+
+def test_it_waits_as_long_as_the_other_side_asks(run: Callable[[RetryPolicy, Time, Work], str]) -> None:
+    time = Time()
+    assert run(POLICY, time, Work(time, [busy(30.0), busy(20.0), busy(0.0)])) == "done"
+    assert time.slept[:2] == [30.0, 20.0]
+    assert time.slept[2] <= POLICY.bound_s(3)
+
+
+def test_it_does_not_wait_beyond_its_time_only_to_fail(run: Callable[[RetryPolicy, Time, Work], str]) -> None:
+    time = Time()
+    work = Work(time, [busy(3600.0)])
+    with pytest.raises(StorageUnavailable, match="Gave up after 1 attempts in 0 s"):
+        run(POLICY, time, work)
+    assert not time.slept
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ArchiveUnavailable("another plane's"),
+        UnavailableError("its base"),
+        PermissionDenied("final", asset="a"),
+        LindiError("final"),
+        OSError("reset"),
+        ValueError("a bug"),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_other_error_is_final_and_untouched(
+    run: Callable[[RetryPolicy, Time, Work], str], error: BaseException
+) -> None:
+    time = Time()
+    work = Work(time, [busy(), error])
+    with pytest.raises(type(error)) as caught:
+        run(POLICY, time, work)
+    assert caught.value is error
+    assert work.attempts == 2
+
+
+def test_a_subclass_stays_itself_with_its_attributes(run: Callable[[RetryPolicy, Time, Work], str]) -> None:
+    class Stalled(StorageUnavailable):
+        host: str
+
+    time = Time()
+    with pytest.raises(Stalled) as caught:
+        run(POLICY, time, Work(time, [Stalled("It stalls.", host="h") for _ in range(9)]))
+    assert vars(caught.value) == {"host": "h", "attempts": 5}
+
+
+def test_what_is_raised_in_the_end_has_no_other_error_behind_it(run: Callable[[RetryPolicy, Time, Work], str]) -> None:
+    class Leaky(Work):
+        def __call__(self) -> str:
+            try:
+                KNOWN["https://bucket.example/?X-Amz-Signature=planted"]
+            except KeyError:
+                error = busy()
+            self.attempts += 1
+            raise error
+
+    time = Time()
+    with pytest.raises(StorageUnavailable) as caught:
+        run(POLICY, time, Leaky(time, []))
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "planted" not in f"{error!r} {vars(error)}"
+        error = error.__cause__ or error.__context__
+
+
+def test_a_policy_may_be_used_by_many_at_once(run: Callable[[RetryPolicy, Time, Work], str]) -> None:
+    first, second = Time(), Time()
+    second.now = 5000.0
+    run(POLICY, first, Work(first, [busy()]))
+    run(POLICY, second, Work(second, [busy()]))
+    assert len(first.slept) == len(second.slept) == 1
+
+
+@given(st.integers(1, 10_000))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_the_bound_of_a_wait_doubles_up_to_its_cap(attempt: int) -> None:
+    for policy in (POLICY, EXCHANGE, READ):
+        bound = policy.bound_s(attempt)
+        assert bound == policy.cap_s or (attempt == 1 or bound == 2 * policy.bound_s(attempt - 1))
+        assert policy.first_s <= bound <= policy.cap_s
+
+
+def test_waits_are_spread_over_the_whole_of_their_bound() -> None:
+    time = Time()
+    for _ in range(200):
+        sync(POLICY, time, Work(time, [busy()]))
+    assert min(time.slept) < 0.1
+    assert 0.9 < max(time.slept) <= 1.0
+
+
+def test_the_two_policies_are_those_of_the_design() -> None:
+    assert (EXCHANGE.attempts, EXCHANGE.total_s, EXCHANGE.cap_s) == (10, 60.0, 20.0)
+    assert (READ.attempts, READ.total_s, READ.cap_s) == (15, 120.0, 15.0)
+    assert (EXCHANGE.retry_on, READ.retry_on) == (ArchiveUnavailable, StorageUnavailable)

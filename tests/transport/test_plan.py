@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lindi_dask.refs import Locations
+from lindi_dask.transport import plan_ranges
+
+if TYPE_CHECKING:
+    from lindi_dask.transport import PlannedRange
+
+Chunk = tuple[int, int, int]  # source, offset, length
+
+
+def plan(chunks: list[Chunk], *, max_gap: int = 0, max_size: int = 1000) -> list[PlannedRange]:
+    sources, offsets, lengths = zip(*chunks, strict=True) if chunks else ((), (), ())
+    locations = Locations(np.array(sources, np.uint32), np.array(offsets, np.uint64), np.array(lengths, np.uint32))
+    return plan_ranges(locations, max_gap=max_gap, max_size=max_size)
+
+
+def shown(ranges: list[PlannedRange]) -> list[tuple[int, int, int, list[int]]]:
+    return [(one.source, one.start, one.stop, sorted(one.members.tolist())) for one in ranges]
+
+
+def brute_force(chunks: list[Chunk], *, max_gap: int, max_size: int) -> list[tuple[int, int, int, list[int]]]:
+    """The same for chunks that don't overlap: one by one, joined to the range before where it reaches far enough."""
+    ranges: list[tuple[int, int, int, list[int]]] = []
+    for i in sorted(range(len(chunks)), key=lambda i: chunks[i][:2]):
+        source, start, length = chunks[i]
+        if ranges:
+            before, begin, end, members = ranges[-1]
+            if before == source and start - end <= max_gap and start + length - begin <= max_size:
+                ranges[-1] = (before, begin, max(end, start + length), sorted([*members, i]))
+                continue
+        ranges.append((source, start, start + length, [i]))
+    return ranges
+
+
+chunk = st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 12))
+options = {"max_gap": st.integers(0, 20), "max_size": st.integers(1, 60)}
+quick = settings(max_examples=100, deadline=None, derandomize=True)
+
+
+@given(chunks=st.lists(chunk, max_size=20), **options)
+@quick
+def test_every_chunk_is_a_member_of_one_range_and_inside_it(chunks: list[Chunk], max_gap: int, max_size: int) -> None:
+    ranges = plan(chunks, max_gap=max_gap, max_size=max_size)
+    assert sorted(i for one in ranges for i in one.members.tolist()) == list(range(len(chunks)))
+    for one in ranges:
+        for i in one.members.tolist():
+            source, start, length = chunks[i]
+            assert source == one.source
+            assert one.start <= start
+            assert start + length <= one.stop
+
+
+@given(chunks=st.lists(chunk, max_size=20), **options)
+@quick
+def test_no_byte_is_fetched_but_of_chunks_and_of_small_gaps(chunks: list[Chunk], max_gap: int, max_size: int) -> None:
+    for one in plan(chunks, max_gap=max_gap, max_size=max_size):
+        listed = {b for source, start, length in chunks if source == one.source for b in range(start, start + length)}
+        members = [chunks[i] for i in one.members.tolist()]
+        assert one.start == min(start for _, start, _ in members)
+        assert one.stop == max(start + length for _, start, length in members)
+        begun = {start for source, start, _ in chunks if source == one.source}  # a chunk of no bytes parts a gap too
+        gap = 0
+        for byte in range(one.start, one.stop):
+            gap = 0 if byte in listed else 1 if byte in begun else gap + 1
+            assert gap <= max_gap
+
+
+@given(chunks=st.lists(chunk, max_size=20), **options)
+@quick
+def test_a_range_is_only_larger_than_it_may_be_for_a_single_chunk(
+    chunks: list[Chunk], max_gap: int, max_size: int
+) -> None:
+    for one in plan(chunks, max_gap=max_gap, max_size=max_size):
+        assert one.stop - one.start <= max_size or len(one.members) == 1
+
+
+@given(chunks=st.lists(chunk, max_size=20), **options)
+@quick
+def test_ranges_come_in_the_order_of_source_and_offset(chunks: list[Chunk], max_gap: int, max_size: int) -> None:
+    ranges = [(one.source, one.start) for one in plan(chunks, max_gap=max_gap, max_size=max_size)]
+    assert ranges == sorted(ranges)
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 15), st.integers(1, 12)), max_size=20), data=st.data(), **options)
+@quick
+def test_chunks_that_do_not_overlap_are_joined_as_if_one_by_one(
+    steps: list[tuple[int, int]], data: st.DataObject, max_gap: int, max_size: int
+) -> None:
+    chunks, at = [], 0
+    for gap, length in steps:
+        chunks.append((0, at + gap, length))
+        at += gap + length
+    chunks = data.draw(st.permutations(chunks))
+    found = shown(plan(chunks, max_gap=max_gap, max_size=max_size))
+    assert found == brute_force(chunks, max_gap=max_gap, max_size=max_size)
+
+
+TABLE: dict[str, tuple[list[Chunk], int, int, list[tuple[int, int, int, list[int]]]]] = {
+    "nothing": ([], 0, 10, []),
+    "one": ([(3, 7, 5)], 0, 10, [(3, 7, 12, [0])]),
+    "neighbours": ([(0, 5, 5), (0, 0, 5)], 0, 10, [(0, 0, 10, [0, 1])]),
+    "a gap that may be": ([(0, 0, 5), (0, 8, 2)], 3, 10, [(0, 0, 10, [0, 1])]),
+    "a gap that may not be": ([(0, 0, 5), (0, 8, 2)], 2, 10, [(0, 0, 5, [0]), (0, 8, 10, [1])]),
+    "overlapping": ([(0, 0, 6), (0, 4, 6)], 0, 10, [(0, 0, 10, [0, 1])]),
+    "one within another": ([(0, 0, 10), (0, 4, 2), (0, 10, 1)], 0, 20, [(0, 0, 11, [0, 1, 2])]),
+    "the same twice": ([(0, 4, 6), (0, 4, 6)], 0, 10, [(0, 4, 10, [0, 1])]),
+    "no length": ([(0, 4, 0), (0, 4, 6), (0, 10, 0)], 0, 10, [(0, 4, 10, [0, 1, 2])]),
+    "only no length": ([(0, 4, 0)], 0, 10, [(0, 4, 4, [0])]),
+    "too large together": ([(0, 0, 6), (0, 6, 6)], 0, 11, [(0, 0, 6, [0]), (0, 6, 12, [1])]),
+    "too large alone": ([(0, 0, 50), (0, 50, 5)], 0, 11, [(0, 0, 50, [0]), (0, 50, 55, [1])]),
+    "sources side by side": ([(1, 5, 5), (0, 0, 5)], 9, 99, [(0, 0, 5, [1]), (1, 5, 10, [0])]),
+    "the end of all offsets": ([(0, 2**63 - 9, 8), (0, 0, 1)], 0, 10, [(0, 0, 1, [1]), (0, 2**63 - 9, 2**63 - 1, [0])]),
+    "the largest chunk": ([(0, 0, 2**32 - 1)], 0, 10, [(0, 0, 2**32 - 1, [0])]),
+    "the largest source": ([(2**32 - 2, 0, 1)], 0, 10, [(2**32 - 2, 0, 1, [0])]),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_plan_of(name: str) -> None:
+    chunks, max_gap, max_size, expected = TABLE[name]
+    assert shown(plan(chunks, max_gap=max_gap, max_size=max_size)) == expected
+
+
+def test_the_chunks_of_an_hdf5_dataset_become_ranges_of_the_size_asked_for() -> None:
+    chunks = [(1, 2048 + 64_000 * i, 64_000) for i in range(100_000)]
+    ranges = plan(chunks, max_gap=0, max_size=8 * 2**20)
+    assert len(ranges) == -(-100_000 // (8 * 2**20 // 64_000))
+    assert sum(one.stop - one.start for one in ranges) == 64_000 * 100_000
