@@ -182,7 +182,7 @@ def reads(draw: DrawFn, shape: tuple[int, ...]) -> Read:
 @pytest.mark.parametrize("holes", [False, True], ids=["whole", "with holes"])
 @pytest.mark.parametrize("name", ARRAYS)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_every_selection_reads_the_same_by_both_pipelines(
     pairs: dict[tuple[str, bool], tuple[zarr.Array[Any], zarr.Array[Any]]], name: str, holes: bool, data: st.DataObject
 ) -> None:

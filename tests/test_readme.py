@@ -43,7 +43,7 @@ def test_the_python_blocks_run_as_they_stand(
         [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path, env=environ
     )
     assert ran.returncode == 0, ran.stderr
-    values = session_h5["acquisition/ElectricalSeries/data"][...].astype("float64")
+    values = session_h5["processing/ecephys/LFP/LFP/data"][...].astype("float64")
     printed = np.array(ran.stdout.replace("[", "").replace("]", "").split(), "float64")
     np.testing.assert_allclose(printed, (values**2).mean(axis=0) ** 0.5, rtol=1e-4)
 

@@ -134,17 +134,21 @@ class EmbeddedArchive(Conditions):
     def stop(self) -> None:
         """Go down, as in an outage: connections are cut, new ones refused. `start` ends it; `close` frees the ports."""
         with self._lifecycle:
-            if self._server is None or self._ports is None:
-                return
-            self._server.stop()
-            self._server = None
-            for port in self._ports:
-                port.take_back()
+            if self._cut_off():
+                for port in self._ports or ():
+                    port.take_back()
+
+    def _cut_off(self) -> bool:
+        """Stop serving; tell whether it served. The ports are then nobody's."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+        return server is not None
 
     def close(self) -> None:
         """Go down for good: free the ports and close the files. The records stay."""
         with self._lifecycle:
-            self.stop()
+            self._cut_off()
             if self._closed:
                 return
             self._closed = True

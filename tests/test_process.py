@@ -1,0 +1,37 @@
+"""Processes: what is shared in one, and what a fork does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from lindi_dask import process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORKING = """
+import os, sys
+import lindi_dask as ld
+array = ld.open_array(sys.argv[1], "acquisition/ElectricalSeries/data")
+if os.fork() == 0:
+    try:
+        array[:10].compute(scheduler="synchronous")
+    except ld.errors.ForkedProcessError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_forked_process_is_told_to_spawn_instead_of_hanging(data: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, str(data / "session.expanded.lindi.json")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "spawn" in ran.stdout
+
+
+def test_readers_of_one_concurrency_are_one_and_all_share_the_leases() -> None:
+    assert process.reader(3) is process.reader(3)
+    assert process.reader(3) is not process.reader(4)
+    assert process.reader(3)._leases is process.reader(4)._leases
