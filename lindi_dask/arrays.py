@@ -159,16 +159,24 @@ def _near(path: str, known: list[str]) -> str:
 
 def _blocks(array: zarr.Array[Any], chunks: Any) -> tuple[tuple[int, ...], ...]:  # noqa: ANN401 - see open_array
     if isinstance(chunks, dict):
-        sizes = {axis: size for axis, size in chunks.items() if isinstance(size, str) and size != "auto"}
-        if len(sizes) > 1:
-            raise ConfigurationError("chunks: only one dimension can have a size in bytes.")
-        for axis, size in sizes.items():
-            others = math.prod(extent for i, extent in enumerate(array.shape) if i != axis % array.ndim)
-            per_chunk = max(others * array.chunks[axis] * array.dtype.itemsize, 1)
-            rows = max(parse_bytes(size) // per_chunk, 1) * array.chunks[axis]
-            chunks = {**dict.fromkeys(range(array.ndim), -1), **chunks, axis: rows}
-        chunks = tuple(chunks.get(axis, -1) for axis in range(array.ndim))
+        chunks = _by_axis(array, chunks)
     blocks: tuple[tuple[int, ...], ...] = normalize_chunks(
         chunks, array.shape, dtype=array.dtype, previous_chunks=array.chunks
     )
     return blocks
+
+
+def _by_axis(array: zarr.Array[Any], chunks: dict[Any, Any]) -> tuple[Any, ...]:
+    """Turn `{axis: size}` into a size for each axis; a size in bytes becomes rows, in whole chunks."""
+    strange = next((axis for axis in chunks if type(axis) is not int or not -array.ndim <= axis < array.ndim), None)
+    if strange is not None:
+        raise ConfigurationError(f"chunks: {strange!r} is not a dimension of an array that has {array.ndim}.")
+    sizes = dict.fromkeys(range(array.ndim), -1) | {axis % array.ndim: size for axis, size in chunks.items()}
+    in_bytes = [axis for axis, size in sizes.items() if isinstance(size, str) and size != "auto"]
+    if len(in_bytes) > 1:
+        raise ConfigurationError("chunks: only one dimension can have a size in bytes.")
+    for axis in in_bytes:
+        others = math.prod(extent for i, extent in enumerate(array.shape) if i != axis)
+        per_chunk = max(others * array.chunks[axis] * array.dtype.itemsize, 1)
+        sizes[axis] = max(parse_bytes(sizes[axis]) // per_chunk, 1) * array.chunks[axis]
+    return tuple(sizes[axis] for axis in range(array.ndim))

@@ -1,0 +1,191 @@
+"""What users call, without a cluster: blocks, options, near names, xarray."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import lindi_dask as ld
+from lindi_dask import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import h5py
+
+    from lindi_dask.testing import EmbeddedArchive
+
+LFP = "processing/ecephys/LFP/LFP/data"  # (40000, 16) float32, chunks (32, 16)
+
+
+@pytest.fixture
+def options(embedded_archive: EmbeddedArchive, own_key: Callable[[EmbeddedArchive], dict[str, str]]) -> dict[str, Any]:
+    return {"instances": own_key(embedded_archive)}
+
+
+@pytest.fixture
+def session(embedded_archive: EmbeddedArchive, session_refs: Callable[..., Any], data: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "session.lindi.json"
+    path.write_text(json.dumps(session_refs(embedded_archive.add(data / "session.nwb").url)))
+    return path
+
+
+def test_all_34_numeric_arrays_equal_h5py_and_all_others_are_named_errors(
+    session: Path, options: dict[str, Any], session_h5: h5py.File
+) -> None:
+    group = ld.open_group(session, **options)
+    arrays = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
+    equal, refused = 0, 0
+    for path, array in arrays.items():
+        truth = session_h5[path]
+        if truth.dtype.kind in "OSV":
+            with pytest.raises(errors.UnsupportedArray, match=f"/{path} can't be read"):
+                array[...]
+            refused += 1
+            continue
+        values: Any = array[...]
+        assert values.dtype == truth.dtype
+        np.testing.assert_array_equal(values, truth[...])
+        equal += 1
+    assert (equal, refused) == (34, 20)
+
+
+def test_a_soft_link_is_a_named_error_that_says_where_to_look(session: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(errors.UnsupportedArray, match="soft link to /acquisition/ElectricalSeries/electrodes"):
+        ld.open_array(session, "processing/ecephys/LFP/LFP/electrodes", **options)
+
+
+def test_an_external_array_link_is_an_error_and_never_zeros(data: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(errors.UnsupportedArray, match="num_dataset_chunks_threshold=None"):
+        ld.open_array(data / "session.lindi.json", LFP, **options)
+    group: Any = ld.open_group(data / "session.lindi.json", **options)
+    with pytest.raises(errors.UnsupportedArray, match="num_dataset_chunks_threshold=None"):
+        group[LFP][...]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "blocks"),
+    [
+        ({0: "64 KiB"}, (1024, 16)),  # whole chunks of 32 rows: 64 KiB are 1,024 rows of 64 bytes
+        ({0: "65 KiB"}, (1024, 16)),
+        ({0: "1 B"}, (32, 16)),
+        ({-2: "64 KiB"}, (1024, 16)),
+        ("auto", (40_000, 16)),
+        ((5_000, -1), (5_000, 16)),
+        (-1, (40_000, 16)),
+    ],
+)
+def test_blocks_are_whole_chunks_of_the_size_asked_for(
+    session: Path, options: dict[str, Any], session_h5: h5py.File, chunks: Any, blocks: tuple[int, int]
+) -> None:
+    array = ld.open_array(session, LFP, chunks=chunks, **options)
+    assert array.chunksize == blocks
+    np.testing.assert_array_equal(array[990:1100, 3].compute(), session_h5[LFP][990:1100, 3])
+
+
+def test_a_scalar_is_an_array_without_dimensions(session: Path, options: dict[str, Any]) -> None:
+    array = ld.open_array(session, "acquisition/ElectricalSeries/starting_time", **options)
+    assert array.shape == ()
+    assert array.compute() == 1.5
+
+
+def test_a_path_that_is_not_there_names_those_near_it(session: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(errors.RefsError, match=r"Near it: .*/processing/ecephys/LFP/LFP/data"):
+        ld.open_array(session, "processing/ecephys/LFP/data", **options)
+    with pytest.raises(errors.RefsError, match="is a group, not an array"):
+        ld.open_array(session, "acquisition", **options)
+    with pytest.raises(errors.RefsError, match="is an array, not a group"):
+        ld.open_group(session, LFP, **options)
+    with pytest.raises(errors.RefsError, match="there is no group /nowhere"):
+        ld.open_group(session, "nowhere", **options)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is not JSON"),
+        (b"{", "it is not JSON"),
+        (b'{"refs": "\xff"}', "not UTF-8"),
+        (b"[]", "no object called 'refs'"),
+        (b'{"version": 1}', "no object called 'refs'"),
+        (b'{"refs": {"a": "b", "a": "c"}}', "the key 'a' stands there twice"),
+        (b'{"refs": {"a/0": ["https://x.org/y", -1, 2]}}', "'a/0'.*out of bounds"),
+        (b'{"refs": {"a/0": ["https://x.org/y", 1]}}', "'a/0'.*\\[url, offset, length\\]"),
+        (b'{"refs": {"a/0": ["https://x.org/y", 1.0, 2]}}', "'a/0'.*whole numbers"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_broken_file_is_invalid_references_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "broken.lindi.json"
+    path.write_bytes(content)
+    with pytest.raises(errors.InvalidReferences, match=reason):
+        ld.open_store(path)
+
+
+def test_a_file_that_is_not_there_is_unreachable_not_file_not_found(tmp_path: Path) -> None:
+    with pytest.raises(errors.RefsUnreachable, match="No such file") as caught:
+        ld.open_store(tmp_path / "nowhere.lindi.json")
+    assert not isinstance(caught.value, OSError)
+
+
+def test_a_dimension_that_is_none_is_a_configuration_error(session: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(errors.ConfigurationError, match="'time' is not a dimension"):
+        ld.open_array(session, LFP, chunks={"time": 100}, **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"concurrency": 0}, "concurrency must be a whole number"),
+        ({"concurrency": True}, "concurrency must be a whole number"),
+        ({"allow": "https://x.org/"}, "must be a list"),
+        ({"allow": ["ftp://x.org/"]}, "is not a URL prefix"),
+        ({"instances": {"dandi": "https://evil.org/api"}}, "built in and can't be redefined"),
+        ({"instances": {"mine": "http://192.0.2.1/api"}}, "only sent over https"),
+    ],
+)
+def test_options_that_make_no_sense_are_configuration_errors(data: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=message):
+        ld.StoreFactory(data / "session.lindi.json", **wrong)
+
+
+def test_options_come_from_dasks_configuration(data: Path) -> None:
+    import dask  # noqa: PLC0415
+
+    config = {
+        "lindi-dask.instances.local.api-url": "http://127.0.0.1:8901/api",
+        "lindi-dask.concurrency": 7,
+        "lindi-dask.allow": ["http://127.0.0.1:1/"],
+    }
+    with dask.config.set(config):
+        factory = ld.StoreFactory(data / "session.lindi.json")
+    assert factory.concurrency == 7
+    assert factory.policy.instances[-1].key_variables == ("LOCAL_API_KEY",)
+    assert factory.policy.allow == ("http://127.0.0.1:1/",)
+
+
+def test_a_url_that_may_not_be_read_is_an_error_of_that_array_alone(session_refs: Any) -> None:
+    group: Any = ld.open_group(session_refs("http://127.0.0.1:9/x"))
+    assert group["units/id"][...].tolist() == list(range(8))  # inline
+    with pytest.raises(errors.UrlRefused, match="plain http"):
+        group["acquisition/ElectricalSeries/data"][...]
+
+
+def test_xarray_opens_what_has_dimension_names(
+    embedded_archive: EmbeddedArchive, own_key: Callable[[EmbeddedArchive], dict[str, str]], session_refs: Any
+) -> None:
+    refs = session_refs("https://x.org/")
+    entries: dict[str, Any] = {".zgroup": {"zarr_format": 2}}
+    for name, dimension in (("spike_times", "spike"), ("spike_times_index", "unit")):
+        entries |= {f"{name}/{kind}": refs["refs"][f"units/{name}/{kind}"] for kind in (".zarray", "0")}
+        entries[f"{name}/.zattrs"] = {"_ARRAY_DIMENSIONS": [dimension]}
+    store = ld.open_store({"refs": entries}, instances=own_key(embedded_archive))
+    dataset = xr.open_zarr(store)
+    assert dataset.sizes == {"spike": 680, "unit": 8}
+    assert int(dataset["spike_times_index"][-1]) == 680
