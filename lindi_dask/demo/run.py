@@ -146,7 +146,7 @@ def _on_cluster(
     work = _summaries(array, info)
     screen.step(console, f"Starting a dask cluster of {processes} processes")
     with (
-        LocalCluster(n_workers=processes, threads_per_worker=2, dashboard_address=None) as dask_cluster,
+        LocalCluster(n_workers=processes, threads_per_worker=2, dashboard_address="127.0.0.1:0") as dask_cluster,
         Client(dask_cluster) as client,
         screen.progress(console, len(work), "All blocks, on the cluster") as advance,
         _counted(archive, array, processes, len(work)) as numbers,

@@ -78,7 +78,7 @@ def client(archive: EmbeddedArchive, tmp_path_factory: pytest.TempPathFactory) -
             n_workers=WORKERS,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             env={"LOCAL_API_KEY": archive.owner_token},
         ) as cluster,
         Client(cluster) as client,
