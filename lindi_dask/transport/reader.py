@@ -127,12 +127,27 @@ class RangeReader:
             return failure
         if failure is not None:
             raise failure
-        if len(data) != stop - start:
+        if len(data) == stop - start:
+            return data
+        # Where the range reaches behind the end of the file, S3 sends what there is; any other number is a fault
+        size = await self._size(lease, start)
+        if size is not None and size < stop:
             raise SourceMismatch(
-                f"{asset}: the file ends at byte {start + len(data)}, but the references place data up to byte {stop}. "
-                "They belong to another version of the file: make them anew."
+                f"{asset}: the file ends at byte {size}, but the references place data up to byte {stop}. They belong "
+                "to another version of the file: make them anew."
             )
-        return data
+        raise StorageUnavailable(
+            f"{asset}: the storage host sent {len(data)} bytes where {stop - start} were asked for."
+        )
+
+    async def _size(self, lease: Lease, start: int) -> int | None:
+        """Return how long the file is, or None if the host does not say so now."""
+        try:
+            async with self._slots:
+                found = await obstore.get_async(self._store(lease), "", options={"range": (start, start + 1)})
+            return int(found.meta["size"])
+        except OBSTORE_ERRORS:
+            return None
 
     def _store(self, lease: Lease) -> HTTPStore:
         store = self._stores.get(lease.url)
