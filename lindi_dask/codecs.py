@@ -177,26 +177,25 @@ class PipelineDispatcher(BatchedCodecPipeline):
         """Return our pipeline for our stores, the user's for all others."""
         if isinstance(store, BulkStore) and array_metadata.zarr_format == 3:
             return BulkCodecPipeline.from_codecs(array_metadata.codecs)
-        return _users_pipeline().from_array_metadata_and_store(array_metadata, store)
+        return _users.from_array_metadata_and_store(array_metadata, store)
 
     @classmethod
     def from_codecs(cls, codecs: Iterable[Codec], *, batch_size: int | None = None) -> CodecPipeline:  # type: ignore[override] # noqa: ARG003
         """Return the user's pipeline."""
-        return _users_pipeline().from_codecs(codecs)
+        return _users.from_codecs(codecs)
 
 
 _OURS: Final = f"{PipelineDispatcher.__module__}.{PipelineDispatcher.__qualname__}"
 _install_lock: Final = threading.Lock()
-_users_path = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+_users: type[CodecPipeline] = BatchedCodecPipeline
 
 
 def install() -> None:
     """Make the dispatcher zarr's pipeline; what was configured before goes on for all stores but ours."""
-    global _users_path  # noqa: PLW0603 - stands beside zarr's own global configuration
+    global _users  # noqa: PLW0603 - stands beside zarr's own global configuration
     with _install_lock:
-        path = zarr.config.get("codec_pipeline.path")
-        if path != _OURS:
-            _users_path = path
+        if zarr.config.get("codec_pipeline.path") != _OURS:
+            _users = get_pipeline_class()
             register_pipeline(PipelineDispatcher)
             zarr.config.set({"codec_pipeline.path": _OURS})
             # zarr 3.1 says at each opening that numcodecs' codecs are not in the specification: nothing a
@@ -204,8 +203,3 @@ def install() -> None:
             warnings.filterwarnings(
                 "ignore", message="Numcodecs codecs are not in the Zarr version 3", category=UserWarning
             )
-
-
-def _users_pipeline() -> type[CodecPipeline]:
-    with zarr.config.set({"codec_pipeline.path": _users_path}):
-        return get_pipeline_class()

@@ -241,7 +241,7 @@ def configured(path: str) -> Iterator[None]:
     """As if a user had set zarr's pipeline before our first store was made."""
     before = zarr.config.get("codec_pipeline.path")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codecs, "_users_path", codecs._users_path)
+        patch.setattr(codecs, "_users", codecs._users)
         zarr.config.set({"codec_pipeline.path": path})
         try:
             yield
@@ -306,7 +306,7 @@ def test_to_install_twice_is_to_install_once() -> None:
     with configured(DEFAULT):
         codecs.install()
         codecs.install()
-        assert codecs._users_path == DEFAULT
+        assert codecs._users is BatchedCodecPipeline
 
 
 def test_arrays_of_a_group_of_a_group_are_read_in_bulk_too() -> None:

@@ -25,7 +25,7 @@ def demo(out: Path) -> None:
 
     \b
     Example:
-      lindi-dask demo --out /tmp/demo
+      lindi-dask demo --out demo
     """
     missing = None
     try:
