@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 
 from aiohttp import web
@@ -15,7 +15,10 @@ BACKLOG = 1024
 """Connections that may wait to be accepted: a whole cluster comes at once."""
 
 GRACE_S = 0.1
-"""How long a handler that was cancelled has to end, in seconds."""
+"""How long aiohttp waits for a handler that outlived its connection, in seconds."""
+
+CUT_S = 5.0
+"""How long connections have to end at most, in seconds; they take milliseconds."""
 
 
 class Port:
@@ -100,27 +103,42 @@ class ServerThread:
             self._ready.set_exception(error)
 
     async def _serve(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:
+        servers: list[web.Server] = []
+        runners: list[web.ServerRunner] = []
+        try:
             for bound, handler in self._sites:
-                await stack.enter_async_context(_site(bound, handler))
+                # no access log: its lines would have presigned URLs in them
+                servers.append(web.Server(handler, handler_cancellation=True, access_log=None))
+                runners.append(web.ServerRunner(servers[-1], shutdown_timeout=GRACE_S))
+                await runners[-1].setup()
+                await web.SockSite(runners[-1], bound, backlog=BACKLOG).start()
             self._ready.set_result(asyncio.get_running_loop())
             await self._ending.wait()
+        finally:
+            # Accept no more, but let those in who are at the door: an asyncio server that is closed while it accepts
+            # leaves their sockets open (https://github.com/python/cpython/issues/109564).
+            for bound, _ in self._sites:
+                asyncio.get_running_loop().remove_reader(bound)
+            await _cut(servers)
+            for runner in runners:
+                await runner.cleanup()
+            for bound, _ in self._sites:
+                bound.close()
 
 
-@contextlib.asynccontextmanager
-async def _site(bound: socket.socket, handler: Handler) -> AsyncIterator[None]:
-    # no access log: its lines have presigned URLs in them
-    server = web.Server(handler, handler_cancellation=True, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=GRACE_S)
-    await runner.setup()
-    site = web.SockSite(runner, bound, backlog=BACKLOG)
-    try:
-        await site.start()
-        yield
-    finally:
-        await site.stop()
-        for connection in server.connections:
+async def _cut(servers: Sequence[web.Server]) -> None:
+    """Abort all connections, and wait for the end of what served them.
+
+    A connection that was accepted last becomes known only some turns of the loop later; until then it is a task.
+    """
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + CUT_S
+    while loop.time() < deadline_s:
+        for connection in (connection for server in servers for connection in server.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        await runner.cleanup()
-        bound.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if not others:
+            break
+        await asyncio.wait(others, timeout=0.01)
+    await asyncio.sleep(0)  # the last sockets are closed one turn after their abort
