@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
+import numpy as np
 import zarr
 from dask.array.core import normalize_chunks
 from dask.base import tokenize
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["open_array", "open_group", "open_store"]
 
+_TEXT = np.dtype("V64")  # about as large as a text with what Python has around it
+
 
 def open_store(
     refs: Refs,
@@ -37,7 +40,7 @@ def open_store(
     Parameters
     ----------
     refs
-        Path of a LINDI JSON file, such a document as a dict, or a `StoreFactory`.
+        As for `StoreFactory`, or one.
     instances, allow, concurrency
         As for `StoreFactory`.
 
@@ -74,7 +77,8 @@ def open_group(
     store = open_store(refs, instances=instances, allow=allow, concurrency=concurrency)
     path = path.strip("/")
     _check_node(store, path, "group")
-    return zarr.open_group(store, path=path, mode="r", zarr_format=3)
+    # Consolidated metadata lack the soft links, which open as what they point at
+    return zarr.open_group(store, path=path, mode="r", zarr_format=3, use_consolidated=False)
 
 
 def open_array(
@@ -95,7 +99,7 @@ def open_array(
     Parameters
     ----------
     refs
-        Path of a LINDI JSON file, such a document as a dict, or a `StoreFactory`.
+        As for `StoreFactory`, or one.
     path
         Of the array, such as `acquisition/ElectricalSeries/data`.
     chunks
@@ -120,7 +124,7 @@ def open_array(
     _check_node(store, path, "array")
     array = zarr.open_array(store, path=path, mode="r", zarr_format=3)
     blocks = _blocks(array, chunks)
-    name = f"lindi-{tokenize(store, path, blocks)}"
+    name = f"lindi-{tokenize(store, store.real_path(path), blocks)}"
     return da.from_array(array, blocks, name=name, inline_array=True)
 
 
@@ -128,6 +132,7 @@ def _check_node(store: LindiStore, path: str, kind: str) -> None:
     """Raise a clear error where zarr would say that nothing was found."""
     references = store.references
     store.check_readable(path)
+    path = store.real_path(path)
     is_array = path in references.manifests
     exists = is_array or (f"{path}/zarr.json" if path else "zarr.json") in references.metadata
     if exists and is_array == (kind == "array"):
@@ -160,8 +165,9 @@ def _near(path: str, known: list[str]) -> str:
 def _blocks(array: zarr.Array[Any], chunks: Any) -> tuple[tuple[int, ...], ...]:  # noqa: ANN401 - see open_array
     if isinstance(chunks, dict):
         chunks = _by_axis(array, chunks)
+    dtype = array.dtype if array.dtype.kind not in "OT" else _TEXT  # whose size dask can't tell
     blocks: tuple[tuple[int, ...], ...] = normalize_chunks(
-        chunks, array.shape, dtype=array.dtype, previous_chunks=array.chunks
+        chunks, array.shape, dtype=dtype, previous_chunks=array.chunks
     )
     return blocks
 

@@ -20,6 +20,7 @@ from zarr.core.codec_pipeline import BatchedCodecPipeline, fill_value_or_default
 from zarr.registry import get_pipeline_class, register_pipeline
 from zarr.storage import StorePath
 
+from lindi_dask import object_codecs
 from lindi_dask.decode import blosc_frame_nbytes, chunk_decoder
 from lindi_dask.errors import CorruptChunk
 from lindi_dask.refs import MISSING, Locations
@@ -40,6 +41,13 @@ if TYPE_CHECKING:
     Request: TypeAlias = tuple[ByteGetter, ArraySpec, SelectorTuple, SelectorTuple, bool]
 
 __all__ = ["BulkCodecPipeline", "BulkStore", "PipelineDispatcher", "install"]
+
+
+NOT_SPECIFIED: Final = (
+    "Numcodecs codecs are not in the Zarr version 3",
+    r"The data type \(.*\) does not have a Zarr V3 specification",
+)
+"""how the warnings begin that zarr gives for what is not in its specification"""
 
 
 class BulkStore(Store):
@@ -198,8 +206,8 @@ def install() -> None:
             _users = get_pipeline_class()
             register_pipeline(PipelineDispatcher)
             zarr.config.set({"codec_pipeline.path": _OURS})
-            # zarr 3.1 says at each opening that numcodecs' codecs are not in the specification: nothing a
-            # reader can change
-            warnings.filterwarnings(
-                "ignore", message="Numcodecs codecs are not in the Zarr version 3", category=UserWarning
-            )
+            object_codecs.register()
+            # zarr says at each opening that some codecs and types are not in the specification: nothing a reader
+            # can change
+            for message in NOT_SPECIFIED:
+                warnings.filterwarnings("ignore", message=message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -9,17 +10,20 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from lindi_dask.archive import UrlPolicy, configured_instances
-from lindi_dask.archive.urls import split_url
+from lindi_dask.archive.urls import check_prefix
 from lindi_dask.config import configured
+from lindi_dask.content_cache import ContentCache
 from lindi_dask.errors import ConfigurationError, UrlRefused
-from lindi_dask.loading import fingerprint_of_dict, fingerprint_of_file, load_dict, load_file, unreachable
+from lindi_dask.index_cache import IndexCache, configured_folder, grants_access
+from lindi_dask.loading import find, find_dict, load, unreachable
+from lindi_dask.remote import RemoteFiles
 from lindi_dask.store import LindiStore
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping
 
     from lindi_dask.refs import References
+    from lindi_dask.types import Base
 
 __all__ = ["StoreFactory"]
 
@@ -40,14 +44,16 @@ class StoreFactory:
     Parameters
     ----------
     refs
-        Path of a LINDI JSON file, or such a document as a dict. Workers read the path themselves; a dict
-        stays in the process that it was given in.
+        Path, https URL or DANDI asset URL of a reference file (LINDI's or kerchunk's JSON, Zarr v3 references, gzip or
+        zstd around them), a LINDI bundle (`.lindi.tar`, `.lindi.d`) or a folder of kerchunk's parquet files; or such a
+        document as a dict. The form is recognised by content. Workers read the path or URL themselves; a dict
+        stays on the machine that it was given on.
     instances
         Archives besides the built-in ones, by name: `{"local": "http://127.0.0.1:8901/api"}`; from the configuration
         `lindi-dask.instances` if not given. The key of `local` is read from the variable `LOCAL_API_KEY`.
     allow
-        URL prefixes that the references may point at besides https to public hosts; from `lindi-dask.allow` if
-        not given.
+        URL prefixes and local folders (`/data/`) that the references may point at besides https to public hosts and
+        files below their own folder; from `lindi-dask.allow` if not given.
     concurrency
         Requests for data at a time, in each process; from `lindi-dask.concurrency` if not given.
 
@@ -55,6 +61,8 @@ class StoreFactory:
     ------
     RefsUnreachable
         If there is no such file.
+    InvalidReferences
+        If it is nothing that can be references.
     ConfigurationError
         If an option makes no sense.
     """
@@ -72,15 +80,20 @@ class StoreFactory:
             configured_instances(entries), _allowed(configured("allow") if allow is None else allow)
         )
         self._concurrency = _positive(configured("concurrency") if concurrency is None else concurrency)
-        self._references: References | None = None
+        self._index_folder = configured_folder(configured("index-cache"), os.environ)
+        self._loaded: tuple[References, Base] | None = None
         self._load_lock = threading.Lock()
         if isinstance(refs, dict):
-            self._path = None
-            self._fingerprint = fingerprint_of_dict(refs)
-            self._references = _given[self._fingerprint] = load_dict(refs, self._fingerprint)
+            self._location = None
+            found = find_dict(refs)
+            self._fingerprint = found.fingerprint
+            index = self._index
+            references = found.parse() if index is None else index.get(found.fingerprint, found.parse, always=True)
+            self._loaded = references, None
+            _given[self._fingerprint] = references
         else:
-            self._path = Path(refs).absolute()
-            self._fingerprint = fingerprint_of_file(self._path)
+            self._location = _location(refs)
+            self._fingerprint = find(self._location, self._remote, self._index).fingerprint
 
     @property
     def fingerprint(self) -> str:
@@ -100,7 +113,9 @@ class StoreFactory:
     @property
     def name(self) -> str:
         """How messages call the references."""
-        return f"dict:{self._fingerprint[:8]}" if self._path is None else self._path.name
+        if self._location is None:
+            return f"dict:{self._fingerprint[:8]}"
+        return self._location.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     def __call__(self) -> LindiStore:
         """Return this process's store of this recipe."""
@@ -113,8 +128,8 @@ class StoreFactory:
             _stores.move_to_end(self._identity)
             return store
 
-    def load(self) -> References:
-        """Return the references; read and parse them at the first call. Blocks.
+    def load(self) -> tuple[References, Base]:
+        """Return the references, and where relative ones start from; read and parse them at the first call. Blocks.
 
         Raises
         ------
@@ -122,18 +137,36 @@ class StoreFactory:
             If they can't be had here, are not the ones that the recipe was made from, or break their format.
         """
         with self._load_lock:
-            if self._references is None:
-                if self._path is not None:
-                    self._references = load_file(self._path, self._fingerprint)
+            if self._loaded is None:
+                if self._location is not None:
+                    self._loaded = load(self._location, self._fingerprint, self._remote, self._index)
                 else:
-                    self._references = _given.get(self._fingerprint)
-            if self._references is None:
-                raise unreachable(self._fingerprint)
-            return self._references
+                    self._loaded = self._load_given(), None
+            return self._loaded
+
+    def _load_given(self) -> References:
+        """Return references that were given as a dict: to this process, or to another of this machine."""
+        references = _given.get(self._fingerprint)
+        index = self._index
+        if references is None and index is not None:
+            references = index.peek(self._fingerprint)
+        if references is None:
+            raise unreachable(self._fingerprint)
+        return references
+
+    @property
+    def _index(self) -> IndexCache | None:
+        return None if self._index_folder is None else IndexCache(self._index_folder)
+
+    @property
+    def _remote(self) -> RemoteFiles:
+        return RemoteFiles(
+            self._policy, None if self._index_folder is None else ContentCache(self._index_folder.parent / "refs")
+        )
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        return str(self._path), self._fingerprint, self._policy, self._concurrency
+        return self._location, self._fingerprint, self._policy, self._concurrency, self._index_folder
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StoreFactory) and self._identity == other._identity
@@ -152,40 +185,57 @@ class StoreFactory:
         own = tuple(
             (instance.name, instance.api_url) for instance in self._policy.instances[len(configured_instances({})) :]
         )
-        path = None if self._path is None else str(self._path)
-        return _restore, (path, self._fingerprint, own, self._policy.allow, self._concurrency)
+        folder = None if self._index_folder is None else str(self._index_folder)
+        return _restore, (self._location, self._fingerprint, own, self._policy.allow, self._concurrency, folder)
 
 
 def _restore(
-    path: str | None,
+    location: str | None,
     fingerprint: str,
     own: tuple[tuple[str, str], ...],
     allow: tuple[str, ...],
     concurrency: int,
+    index_folder: str | None,
 ) -> StoreFactory:
     """Unpickle: without I/O, since the scheduler does this too."""
     factory = StoreFactory.__new__(StoreFactory)
-    factory._path = None if path is None else Path(path)  # noqa: SLF001 - its own constructor
+    factory._location = location  # noqa: SLF001 - its own constructor
     factory._fingerprint = fingerprint  # noqa: SLF001
     factory._policy = UrlPolicy(configured_instances({k: {"api-url": v} for k, v in own}), allow)  # noqa: SLF001
     factory._concurrency = concurrency  # noqa: SLF001
-    factory._references = None  # noqa: SLF001
+    factory._index_folder = None if index_folder is None else Path(index_folder)  # noqa: SLF001
+    factory._loaded = None  # noqa: SLF001
     factory._load_lock = threading.Lock()  # noqa: SLF001
     return factory
 
 
+def _location(refs: str | os.PathLike[str]) -> str:
+    """Return a URL as it is, a path as an absolute one."""
+    text = os.fspath(refs)
+    if not text.startswith(("https://", "http://")):
+        if "://" in text[:16]:
+            raise ConfigurationError(f"refs: {text.partition('?')[0]} is neither a path nor an https URL.")
+        return str(Path(text).absolute())
+    if grants_access(text):
+        raise ConfigurationError(
+            f"refs: the URL of {text.partition('?')[0].rpartition('/')[2] or 'the file'} holds a signature or a "
+            "password, which would travel with every graph. Download the file, and pass its path."
+        )
+    return text
+
+
 def _allowed(prefixes: object) -> tuple[str, ...]:
     if isinstance(prefixes, str) or not hasattr(prefixes, "__iter__"):
-        raise ConfigurationError("allow (lindi-dask.allow) must be a list of URL prefixes.")
+        raise ConfigurationError("allow (lindi-dask.allow) must be a list of URL prefixes and folders.")
     allowed = tuple(str(prefix) for prefix in prefixes)
     for prefix in allowed:
         reason = None
         try:
-            split_url(prefix)
+            check_prefix(prefix)
         except UrlRefused as refused:
             reason = refused.reason
         if reason is not None:
-            raise ConfigurationError(f"allow: {prefix!r} is not a URL prefix: {reason}.")
+            raise ConfigurationError(f"allow: {prefix!r} is neither a URL prefix nor a folder: {reason}.")
     return allowed
 
 

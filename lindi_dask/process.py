@@ -8,7 +8,7 @@ from typing import Final
 from lindi_dask.archive import LeaseCache, Resolver
 from lindi_dask.transport import IoLoop, RangeReader
 
-__all__ = ["io_loop", "reader"]
+__all__ = ["io_loop", "leases", "reader"]
 
 _lock: Final = threading.Lock()
 _io_loop: Final = IoLoop()
@@ -21,12 +21,19 @@ def io_loop() -> IoLoop:
     return _io_loop
 
 
-def reader(concurrency: int) -> RangeReader:
-    """Return this process's reader with that many requests at a time; all readers share one cache of leases."""
+def leases() -> LeaseCache:
+    """Return this process's leases."""
     global _leases  # noqa: PLW0603 - once a process is what this module is for
     with _lock:
         if _leases is None:
             _leases = LeaseCache(Resolver())
+        return _leases
+
+
+def reader(concurrency: int) -> RangeReader:
+    """Return this process's reader with that many requests at a time; all readers share one cache of leases."""
+    shared = leases()
+    with _lock:
         if concurrency not in _readers:
-            _readers[concurrency] = RangeReader(_leases, concurrency=concurrency)
+            _readers[concurrency] = RangeReader(shared, concurrency=concurrency)
         return _readers[concurrency]

@@ -10,8 +10,8 @@ import numpy as np
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 
 from lindi_dask import codecs, process
-from lindi_dask.errors import InvalidReferences, UnsupportedArray
-from lindi_dask.refs import INLINE, MISSING, Locations, References
+from lindi_dask.errors import CorruptChunk, InvalidReferences, UnsupportedArray
+from lindi_dask.refs import MISSING, WHOLE, Locations, References, follow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
     from lindi_dask.archive import UrlPolicy
-    from lindi_dask.types import Asset
+    from lindi_dask.refs import ChunkManifest, Selection
+    from lindi_dask.types import Base, Target
 
     Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
 
@@ -45,8 +46,8 @@ class Recipe(Protocol):
         """Requests for data at a time, in each process."""
         ...
 
-    def load(self) -> References:
-        """Return the references; blocks at the first call."""
+    def load(self) -> tuple[References, Base]:
+        """Return the references, and where relative ones start from; blocks at the first call."""
         ...
 
     def __call__(self) -> LindiStore:
@@ -77,14 +78,16 @@ class LindiStore(codecs.BulkStore):
         super().__init__(read_only=True)
         self._factory = factory
         self._references: References | None = None
-        self._asset = cache(self._find_asset)
+        self._base: Base = None
+        self._target = cache(self._find_target)
         codecs.install()
 
     @property
     def references(self) -> References:
         """What the store reads; loaded at the first call, which blocks."""
         if self._references is None:
-            self._references = self._factory.load()
+            references, self._base = self._factory.load()
+            self._references = references
         return self._references
 
     async def locate(self, path: str, names: Sequence[str]) -> Locations:
@@ -102,9 +105,10 @@ class LindiStore(codecs.BulkStore):
         UnsupportedArray
             If the array is listed but can't be read.
         """
-        references = await self._loaded()
+        await self._loaded()
+        path = self.real_path(path)
         self.check_readable(path)
-        manifest = references.manifests[path]
+        manifest = self.references.manifests[path]
         places = [manifest.place(name) for name in names]
         if None in places:
             raise InvalidReferences(
@@ -112,7 +116,7 @@ class LindiStore(codecs.BulkStore):
                 key=path,
                 reason="outside the chunk grid",
             )
-        return manifest.locate(np.array(places, np.uint64))
+        return await _located(manifest, np.array(places, np.uint64))
 
     async def get_many(self, path: str, locations: Locations, deliver: Deliver) -> None:
         """Read chunks of one array at once.
@@ -133,33 +137,46 @@ class LindiStore(codecs.BulkStore):
             Of the first chunk that can't be read.
         """
         references = await self._loaded()
+        path = self.real_path(path)
+        held = {
+            number: source.data
+            for number in np.unique(locations.sources).tolist()
+            if (source := references.sources[number]).data is not None
+        }
         padded = references.padded.get(path)
 
         def pad(indices: NDArray[np.intp], views: list[memoryview]) -> None:
             deliver(indices, views if padded is None else [_padded(view, padded) for view in views])
 
-        inline = locations.sources == INLINE
-        if inline.any():
-            at = np.flatnonzero(inline)
-            starts, lengths = locations.offsets[at].tolist(), locations.lengths[at].tolist()
-            held = memoryview(references.inline)
-            pad(at, [held[start : start + length] for start, length in zip(starts, lengths, strict=True)])
-        if not inline.all():
-            await self._fetch(references, locations, np.flatnonzero(~inline), pad)
+        here = np.isin(locations.sources, list(held)) if held else np.zeros(len(locations), bool)
+        if here.any():
+            at = np.flatnonzero(here)
+            found = locations[at]
+            rows = zip(found.sources.tolist(), found.offsets.tolist(), found.lengths.tolist(), strict=True)
+            pad(at, [held[source][start : start + length] for source, start, length in rows])
+        if not here.all():
+            selection = references.selections.get(path)
 
-    async def _fetch(
-        self, references: References, locations: Locations, at: NDArray[np.intp], deliver: Deliver
-    ) -> None:
-        remote = Locations(locations.sources[at], locations.offsets[at], locations.lengths[at])
-        used = np.unique(remote.sources).tolist()
-        assets = {source: self._asset(references.sources[source]) for source in used}
+            def select(indices: NDArray[np.intp], views: list[memoryview]) -> None:
+                pad(indices, views if selection is None else [_selected(view, selection, path) for view in views])
+
+            await self._fetch(locations, np.flatnonzero(~here), select)
+
+    async def _fetch(self, locations: Locations, at: NDArray[np.intp], deliver: Deliver) -> None:
+        remote = locations[at]
+        targets = {number: self._target(number) for number in np.unique(remote.sources).tolist()}
         fetching = process.reader(self._factory.concurrency).fetch(
-            assets, remote, lambda members, views: deliver(at[members], views)
+            targets, remote, lambda members, views: deliver(at[members], views)
         )
         await asyncio.wrap_future(process.io_loop().submit(fetching))
 
-    def _find_asset(self, url: str) -> Asset:
-        return self._factory.policy.asset(url)
+    def _find_target(self, number: int) -> Target:
+        return self._factory.policy.target(self.references.sources[number], self._base)
+
+    def real_path(self, path: str) -> str:
+        """Return the path of the object itself, past soft links."""
+        links = self.references.links
+        return (follow(path, links) or path) if links else path
 
     async def _loaded(self) -> References:
         if self._references is not None:
@@ -180,27 +197,33 @@ class LindiStore(codecs.BulkStore):
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return a document or an encoded chunk, or a part of it; None only if the references do not list it."""
         references = await self._loaded()
-        document = references.metadata.get(key)
+        path, _, name = key.rpartition("/")
+        path = self.real_path(path)
+        document = references.metadata.get(f"{path}/{name}" if path else name)
         if document is not None:
             start, stop = _bounds(byte_range, len(document))
             return prototype.buffer.from_bytes(document[start:stop])
-        path, _, name = key.rpartition("/")
         self.check_readable(path)
-        place = references.manifests[path].place(name) if path in references.manifests else None
-        if place is None:
+        manifest = references.manifests.get(path)
+        place = None if manifest is None else manifest.place(name)
+        if manifest is None or place is None:
             _bounds(byte_range, 0)
             return None
-        location = references.manifests[path].locate(np.array([place], np.uint64))
+        location = await _located(manifest, np.array([place], np.uint64))
         if location.sources[0] == MISSING:
             return None
         parts: list[memoryview] = []
-        start, stop = _bounds(byte_range, references.padded.get(path, int(location.lengths[0])))
-        if path not in references.padded:
+        source = references.sources[int(location.sources[0])]
+        whole = byte_range is None or location.lengths[0] == WHOLE or path in references.selections
+        if not whole and (source.data is not None or path not in references.padded):
+            # Only what is asked for
+            start, stop = _bounds(byte_range, int(location.lengths[0]))
             location = Locations(
                 location.sources, location.offsets + np.uint64(start), np.array([stop - start], np.uint32)
             )
-            start, stop = 0, stop - start
+            byte_range = None
         await self.get_many(path, location, lambda _, views: parts.extend(views))
+        start, stop = _bounds(byte_range, len(parts[0]))
         return prototype.buffer.from_bytes(parts[0][start:stop])
 
     async def get_partial_values(
@@ -212,14 +235,15 @@ class LindiStore(codecs.BulkStore):
     async def exists(self, key: str) -> bool:
         """Return whether the references list `key`."""
         references = await self._loaded()
-        if key in references.metadata:
-            return True
         path, _, name = key.rpartition("/")
+        path = self.real_path(path)
+        if (f"{path}/{name}" if path else name) in references.metadata:
+            return True
         manifest = references.manifests.get(path)
         place = manifest.place(name) if manifest is not None else None
         if manifest is None or place is None:
             return False
-        return bool(manifest.locate(np.array([place], np.uint64)).sources[0] != MISSING)
+        return bool((await _located(manifest, np.array([place], np.uint64))).sources[0] != MISSING)
 
     async def list(self) -> AsyncIterator[str]:
         """Yield all keys."""
@@ -241,8 +265,9 @@ class LindiStore(codecs.BulkStore):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names of keys and folders right below `prefix`."""
-        folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         references = await self._loaded()
+        path = self.real_path(prefix.strip("/"))
+        folder = f"{path}/" if path else ""
         below = [*references.metadata, *(f"{path}/" for path in references.manifests)]
         names = {key.removeprefix(folder).partition("/")[0]: None for key in below if key.startswith(folder)}
         for name in names:
@@ -281,6 +306,23 @@ class LindiStore(codecs.BulkStore):
 
 def _from_factory(factory: Recipe) -> LindiStore:
     return factory()
+
+
+async def _located(manifest: ChunkManifest, places: NDArray[np.uint64]) -> Locations:
+    """Locate chunks; a manifest that may read something first does so in a thread."""
+    if manifest.is_ready:
+        return manifest.locate(places)
+    return await asyncio.to_thread(manifest.locate, places)
+
+
+def _selected(view: memoryview, selection: Selection, path: str) -> memoryview:
+    """Return the bytes of a chunk that belong to the array."""
+    reason = None
+    try:
+        return selection.apply(view)
+    except ValueError as error:
+        reason = str(error)
+    raise CorruptChunk(f"A chunk of /{path} can't be read: {reason}.", key=path, reason=reason)
 
 
 def _padded(view: memoryview, nbytes: int) -> memoryview:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["Asset", "ByteRange", "Instance", "Lease"]
+__all__ = [
+    "Asset",
+    "Base",
+    "BundleFile",
+    "ByteRange",
+    "Instance",
+    "Lease",
+    "LocalFile",
+    "LocalFolder",
+    "RemoteFolder",
+    "Target",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,62 @@ class Asset:
         if self.instance is None:
             return without_query(self.id)
         return f"{self.instance.name}:{self.id}"
+
+    def __repr__(self) -> str:
+        return f"Asset({str(self)!r})"  # a plain URL may be a presigned one
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of this machine, or of a file system that it shares."""
+
+    path: str
+    """absolute; symbolic links in it are followed"""
+    within: tuple[str, ...] = ()
+    """folders (or files): the file must lie in one of them when it is opened, all links resolved; empty: it may lie
+    anywhere, since the user named it"""
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one source of the references is read from, and what they claim of it."""
+
+    asset: Asset | LocalFile
+    etag: str | None = None
+    """entity tag of the file when the references were made, with or without quotes; None: they don't say. Of a local
+    file it is not looked at: none has one"""
+    size: int | None = None
+    """bytes of the file when the references were made; None: they don't say"""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """A reference file lies in a local folder, which its relative references stay in."""
+
+    path: str
+    """absolute"""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFolder:
+    """A reference file lies below a URL, and so do the files of its relative references."""
+
+    url: str = field(repr=False)
+    """of the folder; with or without the slash at its end, its query is not used"""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """References lie in a file together with the bytes that they refer to: `""` stands for that file."""
+
+    file: Asset | LocalFile
+
+
+Base: TypeAlias = LocalFolder | RemoteFolder | BundleFile | None
+"""where references lie; None: in a dict, which relative ones mean nothing in"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,30 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import h5py
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import zarr
 
     from lindi_dask.testing import EmbeddedArchive
 
 pytest_plugins = ["lindi_dask.testing.fixtures"]
 
 DATA = Path(__file__).parent / "data"
-NUMERIC_ARRAYS = 34
-"""of the sample session's 54"""
+
+
+@pytest.fixture(autouse=True)
+def index_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for the index cache of this test and of the processes that it starts, in place of the user's."""
+    folder = tmp_path / "cache" / "index"
+    monkeypatch.setenv("DASK_LINDI_DASK__INDEX_CACHE", str(folder))
+    with dask.config.set({"lindi-dask.index-cache": str(folder)}):
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +66,23 @@ def own_key(monkeypatch: pytest.MonkeyPatch) -> Callable[[EmbeddedArchive], dict
         return {"local": archive.api_url}
 
     return use
+
+
+@pytest.fixture(scope="session")
+def assert_equal_to_h5py() -> Callable[[zarr.Array[Any], h5py.Dataset], None]:
+    """Compares all of a zarr array with an HDF5 dataset: shape, kind of elements, and each value."""
+
+    def check(array: zarr.Array[Any], truth: h5py.Dataset) -> None:
+        assert array.shape == truth.shape
+        values: Any = np.asarray(array[...], dtype=array.dtype)
+        if h5py.check_ref_dtype(truth.dtype) is not None:
+            assert array.attrs["_DTYPE"] == "object_reference"
+            assert values.tolist() == [truth.file[reference].name for reference in truth[...]]
+        elif h5py.check_string_dtype(truth.dtype) is not None:
+            assert array.attrs["_DTYPE"] == "str"
+            assert values.tolist() == truth.asstr()[...] if truth.shape == () else truth.asstr()[...].tolist()
+        else:
+            assert values.dtype == truth.dtype
+            np.testing.assert_array_equal(values, truth[...])
+
+    return check

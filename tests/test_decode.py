@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import lindi_dask as ld
 from lindi_dask.codecs import BulkCodecPipeline
 from lindi_dask.decode import blosc_frame_nbytes, chunk_decoder
-from lindi_dask.errors import CorruptChunk
+from lindi_dask.errors import CorruptChunk, InvalidReferences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,10 +125,11 @@ def test_a_chunk_that_is_cut_short_or_garbage_is_corrupt(name: str, spoil: str) 
         "one byte": good[:1],
         "garbage": rng.bytes(len(good) + (name in {"shuffle", "delta"})),
     }[spoil]
-    with pytest.raises(CorruptChunk, match="a/0") as caught:
+    # What is too short for any stream is told when the references are read
+    with pytest.raises((CorruptChunk, InvalidReferences), match="a/0") as caught:
         opened(spoilt, CODECS[name])[...]
-    assert caught.value.key == "a/0"
-    assert caught.value.reason in str(caught.value)
+    assert vars(caught.value)["key"] == "a/0"
+    assert vars(caught.value)["reason"] in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [name for name in CODECS if name != "raw"])

@@ -34,4 +34,4 @@ def test_a_forked_process_is_told_to_spawn_instead_of_hanging(data: Path) -> Non
 def test_readers_of_one_concurrency_are_one_and_all_share_the_leases() -> None:
     assert process.reader(3) is process.reader(3)
     assert process.reader(3) is not process.reader(4)
-    assert process.reader(3)._leases is process.reader(4)._leases
+    assert process.reader(3)._stores._leases is process.reader(4)._stores._leases

@@ -12,7 +12,7 @@ from zarr.core.buffer import Buffer, cpu, default_buffer_prototype
 from zarr.testing.store import StoreTests
 
 from lindi_dask import LindiStore, StoreFactory
-from lindi_dask.refs import ChunkManifest, References
+from lindi_dask.refs import ColumnManifest, References, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,20 +48,21 @@ class FillableStore(LindiStore):
             chunks = self._chunks.setdefault(path, {})
             chunks[name] = value
             url = self.archive.add(b"before" + b"".join(chunks.values()) + b"behind").url
-            sources = (*sources, url)
+            number = sources.add(Source(url))
             grid = (EXTENT,) * (name.count(".") + 1)
-            empty = ChunkManifest.build(grid, [], [], [], [])
+            empty = ColumnManifest.build(grid, [], [], [], [])
             places = [empty.place(one) or 0 for one in chunks]
             lengths = [len(one) for one in chunks.values()]
             offsets = np.cumsum([6, *lengths[:-1]]).tolist()
-            manifests[path] = ChunkManifest.build(grid, places, [len(sources) - 1] * len(places), offsets, lengths)
+            manifests[path] = ColumnManifest.build(grid, places, [number] * len(places), offsets, lengths)
         self._references = References(
             fingerprint=references.fingerprint,
             metadata=documents,
             manifests=manifests,
             padded={},
+            selections={},
             sources=sources,
-            inline=b"",
+            links={},
             unreadable={},
         )
 
@@ -125,8 +126,9 @@ def empty(store: FillableStore) -> FillableStore:
         metadata={},
         manifests={},
         padded={},
+        selections={},
         sources=references.sources,
-        inline=b"",
+        links={},
         unreadable={},
     )
     return store

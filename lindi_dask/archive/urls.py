@@ -1,20 +1,21 @@
-"""Which URLs may be read, and which of them are assets of an archive. Pure: no look-ups, no requests."""
+"""Which URLs may be read, and what they stand for: assets, plain URLs, local files. Pure: no look-ups, no requests."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from lindi_dask.errors import UrlRefused
-from lindi_dask.types import Asset
+from lindi_dask.types import Asset, BundleFile, LocalFile, LocalFolder, RemoteFolder, Target
 
 if TYPE_CHECKING:
-    from lindi_dask.types import Instance
+    from lindi_dask.refs.references import Source
+    from lindi_dask.types import Base, Instance
 
-__all__ = ["SplitUrl", "UrlPolicy", "split_url"]
+__all__ = ["SplitUrl", "UrlPolicy", "check_prefix", "split_url"]
 
 _AUTHORITY = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -23,6 +24,12 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a host whose last label is one is read as an IPv4 address: 127.1, 0x7f.1
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # outside it are, among others, IPv4 addresses in disguise
 _SHOWN = 200
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; S3's certificate does not hold
+# for the host of a bucket with a dot in its name
+_S3_BUCKET = re.compile(r"(?!xn--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_GS_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")  # https://cloud.google.com/storage/docs/buckets#naming
+_LEFT_AS_IS = "%/:@!$&'()*+,;=?"  # in relative URLs, besides letters, digits and "-._~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,97 @@ class UrlPolicy:
     instances: tuple[Instance, ...]
     """archives whose download URLs are exchanged for leases"""
     allow: tuple[str, ...] = ()
-    """URL prefixes that may be read besides https to public hosts, such as `http://127.0.0.1:8000/`"""
+    """what may be read besides https to public hosts: URL prefixes such as `http://127.0.0.1:8000/`, and local folders,
+    `/data/` or `file:///data/`"""
+
+    def target(self, source: Source, base: Base) -> Target:
+        """Return what a source of the references is read from.
+
+        Besides the URLs that `asset` takes, these stand for something: relative ones, for files in the folder that the
+        references lie in; absolute paths and `file://`, for local files below one of `allow`; `s3://` and `gs://`, for
+        public objects, which are read over https without credentials; and `""`, for the bundle.
+
+        Parameters
+        ----------
+        source
+            Not one whose `data` are here.
+        base
+            Where the references lie.
+
+        Returns
+        -------
+        Target
+            Where a local file really lies is not looked at here, but when it is opened: see `LocalFile.within`.
+
+        Raises
+        ------
+        UrlRefused
+            If it may not be read. The message names the remedy.
+        """
+        if source.data is not None:
+            raise TypeError("the bytes of this source are here already")
+        return Target(self._place(source.url, base), source.etag, source.size)
+
+    def _place(self, url: str, base: Base) -> Asset | LocalFile:
+        if url == "":
+            if isinstance(base, BundleFile):
+                return base.file
+            raise _refused("it is empty, which stands for the bundle that references lie in, and these lie in none")
+        if any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in url):
+            raise _refused("it holds a control character or half a character")
+        scheme = _SCHEME.match(url)
+        if scheme is None:
+            return self._local(url) if url.startswith("/") else self._relative(url, base)
+        match scheme[1].lower():
+            case "file":
+                return self._local(_file_path(url))
+            case "s3":
+                bucket, key = _object(url, _S3_BUCKET)
+                return self.asset(f"https://{bucket}.s3.amazonaws.com/{key}")
+            case "gs" | "gcs":
+                bucket, key = _object(url, _GS_BUCKET)
+                return self.asset(f"https://storage.googleapis.com/{bucket}/{key}")
+            case _:
+                return self.asset(url)
+
+    def _local(self, path: str) -> LocalFile:
+        if path.startswith("//"):
+            raise _refused("it has neither a scheme nor a folder")
+        if not self._folders:
+            folder = path.rpartition("/")[0] or "/"
+            raise _refused(
+                f"it is a local path outside of the references' own folder; if it is to be trusted, pass "
+                f"allow=[{folder!r}]"
+            )
+        return LocalFile(path, self._folders)
+
+    def _relative(self, url: str, base: Base) -> Asset | LocalFile:
+        match base:
+            case LocalFolder(path):
+                return LocalFile(f"{path.rstrip('/')}/{url.removeprefix('./')}", (path, *self._folders))
+            case RemoteFolder(folder):
+                return self._below(url, split_url(folder))
+            case BundleFile():
+                raise _refused("it is relative, but the bundle that the references lie in has no such file")
+            case None:
+                raise _refused(
+                    "it is relative, and a dict lies in no folder that it could start from; give it in full, or save "
+                    "the references to a file"
+                )
+
+    def _below(self, url: str, base: SplitUrl) -> Asset:
+        url = quote(url.partition("#")[0], safe=_LEFT_AS_IS)
+        if "%2e" in url.lower():
+            raise _refused("it is relative and has a dot written as %2e")
+        folder = replace(base, path=base.path if base.path.endswith("/") else f"{base.path}/", query="")
+        joined = f"{folder.rebuilt}{url.removeprefix('./')}"
+        if not _has_prefix(split_url(joined), folder):
+            raise _refused("it is relative and leads out of the folder that the references lie in")
+        return self.asset(joined)
+
+    @property
+    def _folders(self) -> tuple[str, ...]:
+        return tuple(folder for folder in map(_local_prefix, self.allow) if folder is not None)
 
     def asset(self, url: str) -> Asset:
         """Return what a URL of the references stands for.
@@ -167,7 +264,8 @@ class UrlPolicy:
                         "(.../assets/<id>/download/)"
                     )
                 return Asset(instance, match[1].lower())
-        if any(_has_prefix(parts, split_url(prefix)) for prefix in self.allow):
+        prefixes = (prefix for prefix in self.allow if _local_prefix(prefix) is None)
+        if any(_has_prefix(parts, split_url(prefix)) for prefix in prefixes):
             return Asset(None, parts.rebuilt)
         origin = parts.root
         if parts.scheme != "https":
@@ -180,6 +278,47 @@ class UrlPolicy:
                 f"{origin} is this machine or a private network; if it is to be trusted, pass allow=[{origin!r}]"
             )
         return Asset(None, parts.rebuilt)
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise `UrlRefused` for what makes no sense in `UrlPolicy.allow`."""
+    folder = _local_prefix(prefix)
+    if folder is None:
+        split_url(prefix)
+    elif not folder.startswith("/") or folder.startswith("//") or "\0" in folder:
+        raise _refused("it is not an absolute path")
+
+
+def _local_prefix(prefix: str) -> str | None:
+    """Return the path of a local prefix; None for that of a URL."""
+    if prefix.startswith("/"):
+        return prefix
+    return _file_path(prefix) if prefix[:7].lower() == "file://" else None
+
+
+def _file_path(url: str) -> str:
+    """Return the path of a file URL (https://www.rfc-editor.org/rfc/rfc8089)."""
+    host, slash, path = url[len("file:") :].removeprefix("//").partition("/")
+    if not url[len("file:") :].startswith("//") or host.lower() not in {"", "localhost"} or not slash:
+        raise _refused("it is a file URL without an absolute path (file:///folder/name)")
+    if "?" in path or "#" in path:
+        raise _refused("it is a file URL with a query or a fragment; write them in a name as %3F and %23")
+    decoded = unquote(path)
+    if any(c < " " or c in {"\x7f", "\ufffd"} for c in decoded):  # the last stands for what is not UTF-8
+        raise _refused("it is a file URL of a name with control characters, or one that is not UTF-8")
+    return f"/{decoded}"
+
+
+def _object(url: str, buckets: re.Pattern[str]) -> tuple[str, str]:
+    """Return the bucket of an object store's URL, and the key as it stands in an https URL."""
+    bucket, _, key = url.partition("://")[2].partition("/")
+    if not buckets.fullmatch(bucket):
+        raise _refused(
+            "its bucket is not one whose name can stand in a public https URL; if the object has one, give that"
+        )
+    if not key or any(part in {".", ".."} for part in key.split("/")):
+        raise _refused("its key is empty, or has a part '.' or '..', which no https URL can have")
+    return bucket, quote(key, safe="/~")
 
 
 def _has_prefix(parts: SplitUrl, prefix: SplitUrl) -> bool:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from lindi_dask import __version__
+from lindi_dask.cli.cache import cache
 from lindi_dask.cli.demo import demo
 from lindi_dask.errors import AccessError, ConfigurationError, LindiError, UnavailableError
 
@@ -27,6 +28,7 @@ def commands() -> None:
     """Read embargoed DANDI data through LINDI references, in parallel, on a whole dask cluster."""
 
 
+commands.add_command(cache)
 commands.add_command(demo)
 
 

@@ -3,8 +3,34 @@
 No module here does I/O of its own; formats turn into one internal dialect (Zarr v3) on the way.
 """
 
-from lindi_dask.refs.lindi import parse_lindi
-from lindi_dask.refs.manifest import MISSING, ChunkManifest, Locations
-from lindi_dask.refs.references import INLINE, References
+from lindi_dask.refs.build import parse_json, parse_kerchunk_parquet
+from lindi_dask.refs.bundle import Tar, is_tar, read_tar
+from lindi_dask.refs.links import follow
+from lindi_dask.refs.manifest import MISSING, WHOLE, ChunkManifest, ColumnManifest, Locations
+from lindi_dask.refs.paths import relative_path
+from lindi_dask.refs.references import INLINE, References, Source, SourceTable
+from lindi_dask.refs.scan import Content
+from lindi_dask.refs.selections import Selection
+from lindi_dask.refs.tar_headers import ReadAt
 
-__all__ = ["INLINE", "MISSING", "ChunkManifest", "Locations", "References", "parse_lindi"]
+__all__ = [
+    "INLINE",
+    "MISSING",
+    "WHOLE",
+    "ChunkManifest",
+    "ColumnManifest",
+    "Content",
+    "Locations",
+    "ReadAt",
+    "References",
+    "Selection",
+    "Source",
+    "SourceTable",
+    "Tar",
+    "follow",
+    "is_tar",
+    "parse_json",
+    "parse_kerchunk_parquet",
+    "read_tar",
+    "relative_path",
+]

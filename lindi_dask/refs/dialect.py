@@ -1,7 +1,8 @@
 """From Zarr v2 metadata, as LINDI and kerchunk write them, to the one internal dialect: Zarr v3. Pure.
 
-Numeric arrays are translated. Others are listed, so that the file's tree is whole, with the reason why they
-can't be read.
+The convention is that of hdmf-zarr (0.14 and later) for NWB: text is `string` with `_DTYPE`, compounds are `structured`
+with `_REFERENCE_FIELDS`, soft links are `_LINKS` of the group that they lie in. What can't be translated is listed, so
+that the file's tree is whole, with the reason why it can't be read.
 
 Sources: https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html, .../v3/core/index.html; numcodecs' own v3 names
 (`numcodecs.zlib`) as zarr-python registers them.
@@ -10,43 +11,18 @@ Sources: https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html, .../v3/core/i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from lindi_dask.refs.kinds import Kind, UntranslatableError, compound_kind, v2_kind
+from lindi_dask.refs.v2_codecs import v3_codecs
 
-__all__ = ["ArrayPlan", "array_document", "group_document", "link_target"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-_DTYPES = {
-    "b1": "bool",
-    **{f"i{n}": f"int{8 * n}" for n in (1, 2, 4, 8)},
-    **{f"u{n}": f"uint{8 * n}" for n in (1, 2, 4, 8)},
-    **{f"f{n}": f"float{8 * n}" for n in (2, 4, 8)},
-    **{f"c{n}": f"complex{8 * n}" for n in (8, 16)},
-}
-_BYTES_CODECS = frozenset(
-    (
-        "adler32",
-        "bz2",
-        "crc32",
-        "crc32c",
-        "fletcher32",
-        "gzip",
-        "jenkins_lookup3",
-        "lz4",
-        "lzma",
-        "shuffle",
-        "zlib",
-    )
-)
-_ARRAY_CODECS = frozenset(("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize"))
-_TYPES_OF = {"astype": ("decode_dtype", "encode_dtype")}  # of a filter's two sides; others call them dtype and astype
-_BLOSC_SHUFFLE = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
-_BLOSC_COMPRESSORS = frozenset(("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"))
+__all__ = ["ArrayPlan", "array_document", "group_document", "link_target", "plain_attributes", "with_objects"]
 
-
-class _Untranslatable(Exception):
-    """Why an array can't be read; becomes `ArrayPlan.unreadable`."""
+_MAX_CHUNK_NBYTES = 2**31  # zarr-python's codecs take no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +35,20 @@ class ArrayPlan:
     """chunks along each dimension"""
     separator: str
     """between the numbers of a chunk's key in the reference file"""
+    prefix: str
+    """in front of the numbers of a chunk's key there: "c" for Zarr v3's own form, else nothing"""
     raw_nbytes: int | None
     """bytes of each chunk of an uncompressed array; None for others"""
     tail_nbytes: int | None
     """bytes of the last chunk without padding, of an uncompressed array split along its first dimension only"""
+    deflated: int | None
+    """bytes of each chunk before deflate, the last codec, packed it; None for others"""
     unreadable: str | None
     """why the array can't be read, or None"""
+    may_end_early: bool = False
+    """whether any chunk may stop where the array ends (Zarr v3 references), not only the last"""
+    compressor: dict[str, Any] | None = None
+    """v2's compressor, of an array of JSON whose content says what its elements are (`with_objects`); {} for none"""
 
 
 def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -73,12 +57,41 @@ def group_document(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def link_target(attributes: dict[str, Any]) -> str | None:
-    """Return the path that a LINDI soft link points at, or None for a group that is one."""
+    """Return the path that a LINDI soft link points at, or None for a group that isn't one."""
     link = attributes.get("_SOFT_LINK")
-    return str(link.get("path", "?")) if isinstance(link, dict) else None
+    return str(link.get("path", "")) if isinstance(link, dict) else None
 
 
-def array_document(zarray: dict[str, Any], attributes: dict[str, Any]) -> ArrayPlan:
+def plain_attributes(attributes: dict[str, Any], *, lindi: bool) -> dict[str, Any]:
+    """Return attributes as NWB-Zarr has them.
+
+    Parameters
+    ----------
+    attributes
+        Of a `.zattrs`.
+    lindi
+        Whether it is in LINDI's form, which has "NaN", "Infinity" and "-Infinity" for numbers that JSON lacks.
+    """
+    return {
+        name: _plain(value, lindi=lindi)
+        for name, value in attributes.items()
+        if value is not None and name not in {"_SCALAR", "_COMPOUND_DTYPE", "_SOFT_LINK"}
+    }
+
+
+def _plain(value: Any, *, lindi: bool) -> Any:  # noqa: ANN401 - JSON in, JSON out
+    match value:
+        case "NaN" | "Infinity" | "-Infinity" if lindi:
+            return float(value)
+        case {"_REFERENCE": {"path": str(path)}}:
+            return {"_REFERENCE": {"source": ".", "path": path}}
+        case list():
+            return [_plain(item, lindi=lindi) for item in value]
+        case _:
+            return value
+
+
+def array_document(zarray: dict[str, Any], attributes: dict[str, Any], *, lindi: bool = False) -> ArrayPlan:
     """Translate one array.
 
     Parameters
@@ -87,38 +100,44 @@ def array_document(zarray: dict[str, Any], attributes: dict[str, Any]) -> ArrayP
         Its `.zarray`.
     attributes
         Its `.zattrs`, or {}.
+    lindi
+        As for `plain_attributes`.
 
     Raises
     ------
     ValueError
-        If shape or chunks make no sense, so that the array can't even be listed.
+        If shape or chunks make no sense, so that the array can't even be listed, or a filter would run code.
     """
     shape, chunks = _extents(zarray, "shape"), _extents(zarray, "chunks")
+    if len(shape) == len(chunks):  # an empty array's chunks may be empty too, which v3 does not have
+        chunks = tuple(chunk or int(extent == 0) for chunk, extent in zip(chunks, shape, strict=True))
     if len(shape) != len(chunks) or 0 in chunks:
         raise ValueError(f"shape {list(shape)} and chunks {list(chunks)} do not fit together")
     grid = tuple(-(-extent // chunk) for extent, chunk in zip(shape, chunks, strict=True))
     if math.prod(grid) >= 2**63:
         raise ValueError(f"a grid of {list(grid)} chunks is too large")
+    _refuse_pickle(zarray)
     scalar = attributes.get("_SCALAR") is True and shape == (1,)
     if scalar:
         shape = chunks = grid = ()
-    unreadable = None
+    kind, unreadable = None, None
     try:
         kind = _kind(zarray, attributes)
-        codecs = _codecs(zarray, kind, ndim=len(shape))
-    except _Untranslatable as reason:
+        _check_size(kind, chunks)
+        codecs = v3_codecs(zarray, kind, ndim=len(shape))
+    except UntranslatableError as reason:
         unreadable = str(reason)
         kind, codecs = None, [{"name": "vlen-utf8"}]
     document: dict[str, Any] = {
         "zarr_format": 3,
         "node_type": "array",
         "shape": list(shape),
-        "data_type": "string" if kind is None else kind.name,
+        "data_type": "string" if kind is None else kind.data_type,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
         "chunk_key_encoding": {"name": "v2", "configuration": {"separator": "."}},
         "fill_value": "" if kind is None else kind.fill_value,
         "codecs": codecs,
-        "attributes": {k: v for k, v in attributes.items() if k not in {"_ARRAY_DIMENSIONS", "_SCALAR"}},
+        "attributes": _array_attributes(attributes, kind, lindi=lindi),
     }
     dimensions = attributes.get("_ARRAY_DIMENSIONS")
     if (
@@ -127,164 +146,96 @@ def array_document(zarray: dict[str, Any], attributes: dict[str, Any]) -> ArrayP
         and all(isinstance(name, str) for name in dimensions)
     ):
         document["dimension_names"] = dimensions
-    raw = kind.itemsize * math.prod(chunks) if kind is not None and _is_raw(zarray) else None
+    nbytes = None if kind is None or kind.itemsize is None else kind.itemsize * math.prod(chunks)
+    raw = nbytes if _is_raw(zarray) else None
     return ArrayPlan(
         document=document,
         grid=grid,
         separator="/" if zarray.get("dimension_separator") == "/" else ".",
+        prefix="",
         raw_nbytes=raw,
         tail_nbytes=None if raw is None else _tail_nbytes(shape, chunks, raw, order=zarray.get("order", "C")),
+        deflated=nbytes if kind is not None and _is_deflated(zarray) else None,
         unreadable=unreadable,
+        compressor=_json_compressor(zarray, kind),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A numeric data type."""
+def with_objects(plan: ArrayPlan, items: Sequence[Any], fields: object) -> ArrayPlan:
+    """Return the plan of an array of JSON, made exact by what the array holds.
 
-    name: str
-    itemsize: int
-    endian: str | None
-    fill_value: Any
-
-
-def _kind(zarray: dict[str, Any], attributes: dict[str, Any]) -> _Kind:
-    if "_EXTERNAL_ARRAY_LINK" in attributes:
-        raise _Untranslatable(
-            "its chunks are not in this file but only a link to the dataset that holds them (LINDI leaves "
-            "out arrays of more than 1,000 chunks). Write the references anew with all chunks: in LINDI, "
-            "num_dataset_chunks_threshold=None"
-        )
-    dtype = zarray.get("dtype")
-    if "_COMPOUND_DTYPE" in attributes or isinstance(dtype, list):
-        raise _Untranslatable("compound data types can't be read yet")
-    if not isinstance(dtype, str) or dtype[:1] not in set("<>|="):
-        raise _Untranslatable(f"its data type {dtype!r} is not one of Zarr v2")
-    name = _DTYPES.get(dtype[1:])
-    if name is None:
-        raise _Untranslatable(f"its data type {dtype!r} can't be read yet: it is not numeric")
-    itemsize = int(dtype[2:])
-    endian = None if itemsize == 1 else ("big" if dtype[0] == ">" else "little")
-    return _Kind(name, itemsize, endian, _fill_value(zarray.get("fill_value"), name))
-
-
-def _fill_value(value: Any, name: str) -> Any:  # noqa: ANN401 - JSON in, JSON out
-    if name.startswith("complex"):
-        parts = [0, 0] if value is None else value
-        if not (isinstance(parts, list) and len(parts) == 2):
-            raise _Untranslatable(f"its fill value {value!r} is not a pair")
-        return [_fill_value(part, "float64") for part in parts]
-    if value is None:
-        value = 0
-    if name.startswith("float"):
-        if value in ("NaN", "Infinity", "-Infinity"):
-            return value
-        if isinstance(value, float) or (type(value) is int and abs(value) < 2**1023):
-            return _json_float(float(value))
-    elif isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        if name == "bool" and value in (0, 1):
-            return bool(value)
-        if name != "bool" and np.iinfo(name).min <= value <= np.iinfo(name).max:
-            return int(value)
-    raise _Untranslatable(f"its fill value {value!r} is not a {name}")
-
-
-def _json_float(value: float) -> float | str:
-    if math.isnan(value):
-        return "NaN"
-    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
-
-
-def _codecs(zarray: dict[str, Any], kind: _Kind, *, ndim: int) -> list[dict[str, Any]]:
-    """In the order of encoding: array to array, then array to bytes, then bytes to bytes."""
-    steps = _steps(zarray)
-    names = [step["id"] for step in steps]
-    split = next((i for i, name in enumerate(names) if name not in _ARRAY_CODECS), len(names))
-    if any(name in _ARRAY_CODECS for name in names[split:]):
-        raise _Untranslatable(f"its filters {names} have one for arrays behind one for bytes")
-    _check_array_codecs(steps[:split], kind)
-    to_bytes: dict[str, Any] = {"name": "bytes"}
-    if kind.endian is not None:
-        to_bytes["configuration"] = {"endian": kind.endian}
-    transpose: list[dict[str, Any]] = []
-    order = zarray.get("order", "C")
-    if order not in ("C", "F"):
-        raise _Untranslatable(f"its order {order!r} is neither C nor F")
-    if order == "F" and ndim > 1:
-        if split:
-            raise _Untranslatable(f"its order F with the filters {names[:split]} can't be read yet")
-        transpose = [{"name": "transpose", "configuration": {"order": list(range(ndim))[::-1]}}]
-    encoded = [_codec(step, kind) for step in steps]
-    return [*encoded[:split], *transpose, to_bytes, *encoded[split:]]
-
-
-def _check_array_codecs(steps: list[dict[str, Any]], kind: _Kind) -> None:
-    """Refuse filters that a v3 pipeline would read other values with than numcodecs alone did, or none.
-
-    v3 converts between the codecs' types where v2 looked at the same bytes anew; of big-endian ones it makes what
-    the version of zarr likes.
+    Parameters
+    ----------
+    plan
+        With a `compressor`.
+    items
+        All elements of the array: texts, `{"_REFERENCE": ...}` objects, or lists with an item a field.
+    fields
+        `_COMPOUND_DTYPE`, or None.
     """
-    held = kind.name
-    for step in steps:
-        if step["id"] == "bitround" or (step["id"] == "packbits" and held == "bool"):
-            types = []
-        else:
-            types = [str(step.get(field)) for field in _TYPES_OF.get(step["id"], ("dtype", "astype"))]
-        if kind.endian == "big" or any(dtype[:1] == ">" for dtype in types):
-            raise _Untranslatable(f"its filter {step['id']!r} of big-endian numbers can't be read yet")
-        names = [_DTYPES.get(dtype[1:]) for dtype in types] or [held]
-        changes = names[0] != names[-1]
-        if names[0] != held or None in names or (changes and (step["id"] == "quantize" or kind.endian is None)):
-            raise _Untranslatable(f"its filter {step['id']!r} from {held} by {' and '.join(types)} can't be read yet")
-        held = names[-1] or held
+    attributes = dict(plan.document["attributes"])
+    if not isinstance(fields, list):
+        if any(isinstance(item, dict) and "_REFERENCE" in item for item in items):
+            attributes["_DTYPE"] = "object_reference"
+        return replace(plan, document={**plan.document, "attributes": attributes})
+    widths = {
+        name: max((len(field_text(row[i])) for row in items if isinstance(row, list) and i < len(row)), default=1)
+        for i, (name, _) in enumerate(fields)
+    }
+    kind = compound_kind([(name, dtype) for name, dtype in fields], widths)
+    document = {**plan.document, "data_type": kind.data_type, "fill_value": kind.fill_value}
+    return replace(plan, document=document)
 
 
-def _steps(zarray: dict[str, Any]) -> list[dict[str, Any]]:
-    filters, compressor = zarray.get("filters") or [], zarray.get("compressor")
-    if not isinstance(filters, list):
-        raise _Untranslatable(f"its filters {filters!r} are no list")
-    steps = [*filters, *([compressor] if compressor else [])]
-    for step in steps:
-        if not isinstance(step, dict) or not isinstance(step.get("id"), str):
-            raise _Untranslatable(f"its filter {step!r} has no id")
-    return steps
+def field_text(value: object) -> str:
+    """Return what an item of LINDI's JSON is as text: a string, or the path that an object reference points at."""
+    match value:
+        case {"_REFERENCE": {"path": str(path)}}:
+            return path
+        case str():
+            return value
+        case None:
+            return ""
+        case _:
+            return str(value)
 
 
-def _codec(step: dict[str, Any], kind: _Kind) -> dict[str, Any]:
-    name = step["id"]
-    configuration = {key: value for key, value in step.items() if key != "id"}
-    if name == "blosc":
-        shuffle, cname = _whole(configuration, "shuffle", 1), configuration.get("cname", "lz4")
-        if not isinstance(cname, str) or cname not in _BLOSC_COMPRESSORS:
-            raise _Untranslatable(f"its compressor {cname!r} is not one of Blosc's")
-        if shuffle == -1:  # numcodecs' AUTOSHUFFLE
-            shuffle = 2 if kind.itemsize == 1 else 1
-        configuration = {
-            "cname": cname,
-            "clevel": _whole(configuration, "clevel", 5),
-            "shuffle": _BLOSC_SHUFFLE.get(shuffle, "shuffle"),
-            "typesize": kind.itemsize,
-            "blocksize": _whole(configuration, "blocksize", 0),
-        }
-        return {"name": "blosc", "configuration": configuration}
-    if name == "zstd":
-        configuration = {
-            "level": min(_whole(configuration, "level", 0), 22),
-            "checksum": bool(configuration.get("checksum")),
-        }
-        return {"name": "zstd", "configuration": configuration}
-    if name == "shuffle":  # said outright: left out, numcodecs takes 4, and zarr the size of an item
-        configuration["elementsize"] = _whole(configuration, "elementsize", 4)
-    if name in _BYTES_CODECS or name in _ARRAY_CODECS:
-        return {"name": f"numcodecs.{name}", "configuration": configuration}
-    raise _Untranslatable(f"its filter {name!r} can't be read")
+def _array_attributes(attributes: dict[str, Any], kind: Kind | None, *, lindi: bool) -> dict[str, Any]:
+    plain = plain_attributes(attributes, lindi=lindi)
+    plain.pop("_ARRAY_DIMENSIONS", None)
+    if kind is not None and kind.name:
+        plain.setdefault("_DTYPE", kind.name)
+    if kind is not None and kind.references:
+        plain["_REFERENCE_FIELDS"] = list(kind.references)
+    return plain
 
 
-def _whole(configuration: dict[str, Any], field: str, default: int) -> int:
-    value = configuration.get(field, default)
-    if type(value) is not int:
-        raise _Untranslatable(f"its codec's {field} {value!r} is not a whole number")
-    return value
+def _kind(zarray: dict[str, Any], attributes: dict[str, Any]) -> Kind:
+    if "_EXTERNAL_ARRAY_LINK" in attributes:
+        raise UntranslatableError(
+            "its chunks are not in this file but only a link to the dataset that holds them (LINDI leaves "
+            "out arrays of more than 1,000 chunks). `lindi-dask expand` writes them in; or write the references anew "
+            "with all chunks: in LINDI, num_dataset_chunks_threshold=None"
+        )
+    return v2_kind(zarray, attributes)
+
+
+def _check_size(kind: Kind, chunks: tuple[int, ...]) -> None:
+    if (kind.itemsize or 1) * math.prod(chunks) >= _MAX_CHUNK_NBYTES:
+        raise UntranslatableError(f"its chunks of {list(chunks)} elements are larger than 2 GiB")
+
+
+def _refuse_pickle(zarray: dict[str, Any]) -> None:
+    filters = zarray.get("filters")
+    steps = [*(filters if isinstance(filters, list) else []), zarray.get("compressor")]
+    if any(isinstance(step, dict) and step.get("id") == "pickle" for step in steps):
+        raise ValueError("the filter 'pickle' runs whatever code the file holds, and is never used")
+
+
+def _json_compressor(zarray: dict[str, Any], kind: Kind | None) -> dict[str, Any] | None:
+    if kind is None or kind.object_codec != "json2" or len(zarray.get("filters") or []) != 1:
+        return None
+    return zarray.get("compressor") or {}
 
 
 def _extents(zarray: dict[str, Any], field: str) -> tuple[int, ...]:
@@ -303,3 +254,11 @@ def _tail_nbytes(shape: tuple[int, ...], chunks: tuple[int, ...], raw_nbytes: in
     if not shape or order != "C" or shape[1:] != chunks[1:] or shape[0] % chunks[0] == 0:
         return None
     return raw_nbytes // chunks[0] * (shape[0] % chunks[0])
+
+
+def _is_deflated(zarray: dict[str, Any]) -> bool:
+    """Whether what deflate packed is as large as a chunk, so that a stream too short for it can be told at once."""
+    filters = zarray.get("filters") or []
+    names = [*(step.get("id") for step in filters), (zarray.get("compressor") or {}).get("id")]
+    known = [name for name in names if name is not None]
+    return known[-1:] in (["zlib"], ["gzip"]) and set(known[:-1]) <= {"shuffle", "fletcher32"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,61 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lindi_dask.refs.manifest import ChunkManifest
+    from lindi_dask.refs.selections import Selection
 
-__all__ = ["INLINE", "References"]
+__all__ = ["INLINE", "References", "Source", "SourceTable"]
 
 INLINE = 0
-"""the source whose bytes are `References.inline`"""
+"""the source that holds the chunks which the reference file has itself"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where bytes of chunks come from: a file by its URL, or bytes that are already here."""
+
+    url: str
+    """as the reference file has it, templates expanded: absolute, or relative to the reference file; `""` stands for
+    the bundle file that the references lie in themselves"""
+    size: int | None = None
+    """bytes of the file when the references were made, if they say so"""
+    etag: str | None = None
+    """of the file when the references were made, if they say so; without quotes"""
+    data: memoryview | None = None
+    """bytes that are here already; then `url` is of no meaning"""
+
+
+class SourceTable:
+    """The sources of a reference file, by number. Thread-safe; only ever grows.
+
+    Number `INLINE` has the chunks that the reference file holds itself. Lazy manifests add theirs when they read them.
+    """
+
+    def __init__(self, sources: tuple[Source, ...] = (Source("", data=memoryview(b"")),)) -> None:
+        self._sources = list(sources)
+        self._numbers = {source: i for i, source in enumerate(sources) if source.data is None}
+        self._lock = threading.Lock()
+
+    def add(self, source: Source) -> int:
+        """Return the number of a source; equal ones get the same, ones with `data` each a new one."""
+        with self._lock:
+            number = self._numbers.get(source) if source.data is None else None
+            if number is None:
+                number = len(self._sources)
+                self._sources.append(source)
+                if source.data is None:
+                    self._numbers[source] = number
+            return number
+
+    def replace(self, number: int, source: Source) -> None:
+        """Set what a number stands for; of a source with `data`."""
+        with self._lock:
+            self._sources[number] = source
+
+    def __getitem__(self, number: int) -> Source:
+        return self._sources[number]
+
+    def __len__(self) -> int:
+        return len(self._sources)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -31,9 +82,11 @@ class References:
     """by array path, without a leading slash"""
     padded: Mapping[str, int]
     """by path of an uncompressed array: bytes that each chunk has, where a short last chunk is padded with zeros"""
-    sources: tuple[str, ...]
-    """URLs; the first stands for `inline`"""
-    inline: bytes
-    """chunks that the file holds itself, one after the other"""
+    selections: Mapping[str, Selection]
+    """by path of an array: what of each record that lies in a file belongs to it"""
+    sources: SourceTable
+    """where chunks come from"""
+    links: Mapping[str, str]
+    """soft links: path of the link -> path of what it points at, both from the root, without a leading slash"""
     unreadable: Mapping[str, str]
     """why an array or a link can't be read, by path"""

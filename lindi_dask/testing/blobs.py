@@ -19,16 +19,18 @@ class Blob:
     etag: str
     """Entity tag, in its quotes."""
 
+    content_encoding: str | None = None
+    """``Content-Encoding``, as it was given when the object was put; None: none. The bytes are what they are."""
+
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
-        self._describe(nbytes=len(data), modified_s=time.time())
+        self._describe(nbytes=len(data), modified_s=time.time(), etag=_md5(data))
 
-    def _describe(self, *, nbytes: int, modified_s: float) -> None:
+    def _describe(self, *, nbytes: int, modified_s: float, etag: str) -> None:
         self.key = str(uuid.uuid4())
         self.nbytes = nbytes
         self.modified_s = modified_s
-        # S3 promises no more of an ETag than that it changes with the bytes; a blob's never change.
-        self.etag = f'"{hashlib.md5(self.key.encode(), usedforsecurity=False).hexdigest()}"'
+        self.etag = f'"{etag}"'
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """`nbytes` bytes, from `offset` bytes after the start."""
@@ -45,7 +47,9 @@ class FileBlob(Blob):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = Path(path).open("rb")  # noqa: SIM115  # close() does
         stat = os.fstat(self._file.fileno())
-        self._describe(nbytes=stat.st_size, modified_s=stat.st_mtime)
+        # S3's tag of an object that was put in parts is no digest of its bytes either; files here may be large
+        etag = f"{_md5(f'{stat.st_size} {stat.st_mtime_ns}'.encode())}-1"
+        self._describe(nbytes=stat.st_size, modified_s=stat.st_mtime, etag=etag)
 
     def read(self, offset: int, nbytes: int) -> bytes:  # noqa: D102
         data = os.pread(self._file.fileno(), nbytes, offset)
@@ -55,3 +59,7 @@ class FileBlob(Blob):
 
     def close(self) -> None:  # noqa: D102
         self._file.close()
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()

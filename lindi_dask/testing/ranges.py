@@ -1,4 +1,4 @@
-"""Parts of blobs, as S3 gives them: ``Range``, ``If-Match``."""
+"""Parts of blobs, as S3 gives them: ``Range``, ``If-Match``, ``If-None-Match``."""
 
 import re
 
@@ -43,11 +43,18 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def read(
-    blob: Blob, *, range_header: str | None = None, if_match: str | None = None, disposition: str | None = None
+    blob: Blob,
+    *,
+    range_header: str | None = None,
+    if_match: str | None = None,
+    if_none_match: str | None = None,
+    disposition: str | None = None,
 ) -> Answer:
-    """Answer a request that may pass: 206, 200, 412 or 416."""
+    """Answer a request that may pass: 206, 200, 304, 412 or 416."""
     if if_match is not None and not _matches(if_match, blob.etag):
         return precondition_failed()
+    if if_none_match is not None and _matches(if_none_match, blob.etag):
+        return Answer(304, {"ETag": blob.etag, "Last-Modified": http_date(blob.modified_s), "Server": "AmazonS3"})
     try:
         part = parse_range(range_header, blob.nbytes)
     except IndexError:
@@ -62,6 +69,8 @@ def read(
         "Last-Modified": http_date(blob.modified_s),
         "Server": "AmazonS3",
     }
+    if blob.content_encoding is not None:
+        common["Content-Encoding"] = blob.content_encoding
     if disposition is not None:
         common["Content-Disposition"] = disposition
     if part is None:
@@ -70,6 +79,6 @@ def read(
     return Answer(206, {**common, "Content-Range": content_range(span)}, span)
 
 
-def _matches(if_match: str, etag: str) -> bool:
+def _matches(tags: str, etag: str) -> bool:
     # S3 takes an ETag without its quotes too
-    return if_match.strip() == "*" or etag.strip('"') in {tag.strip().strip('"') for tag in if_match.split(",")}
+    return tags.strip() == "*" or etag.strip('"') in {tag.strip().strip('"') for tag in tags.split(",")}

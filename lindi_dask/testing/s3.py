@@ -105,5 +105,6 @@ class S3Host:
             entry.blob,
             range_header=headers.get("Range"),
             if_match=headers.get("If-Match"),
+            if_none_match=headers.get("If-None-Match"),
             disposition=verdict.disposition,
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lindi_dask.refs.manifest import WHOLE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,10 +27,18 @@ class PlannedRange:
     """index into `References.sources`"""
     start: int
     """bytes, from the start of the source"""
-    stop: int
-    """first byte after the range"""
+    stop: int | None
+    """first byte after the range; None: all that follows `start`, however much that is"""
     members: NDArray[np.intp]
     """which of the locations lie in the range"""
+
+    def cut(self, locations: Locations, data: memoryview) -> list[memoryview]:
+        """Return the bytes of each member out of the range's."""
+        if self.stop is None:
+            return [data] * len(self.members)
+        starts = locations.offsets[self.members].astype(np.int64) - self.start
+        stops = starts + locations.lengths[self.members]
+        return [data[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
 
 
 def plan_ranges(locations: Locations, *, max_gap: int, max_size: int) -> list[PlannedRange]:
@@ -46,10 +56,25 @@ def plan_ranges(locations: Locations, *, max_gap: int, max_size: int) -> list[Pl
     Returns
     -------
     list of PlannedRange
-        In the order of source and offset. Each location is a member of exactly one range and lies within it.
-        No byte is fetched
-        outside the chunks and the gaps between them.
+        Each location is a member of exactly one range and lies within it. No byte is fetched outside the chunks
+        and the gaps between them. In the order of source and offset, but for the chunks that are all of their source:
+        these come last, each a range of its own.
     """
+    whole = np.flatnonzero(locations.lengths == WHOLE)
+    if len(whole) == 0:
+        return _coalesced(locations, max_gap=max_gap, max_size=max_size)
+    sized = np.flatnonzero(locations.lengths != WHOLE)
+    ranges = [
+        PlannedRange(one.source, one.start, one.stop, sized[one.members])
+        for one in _coalesced(locations[sized], max_gap=max_gap, max_size=max_size)
+    ]
+    sources, offsets = locations.sources[whole].tolist(), locations.offsets[whole].tolist()
+    for i, source, offset in zip(range(len(whole)), sources, offsets, strict=True):
+        ranges.append(PlannedRange(source, offset, None, whole[i : i + 1]))
+    return ranges
+
+
+def _coalesced(locations: Locations, *, max_gap: int, max_size: int) -> list[PlannedRange]:
     if len(locations) == 0:
         return []
     starts = locations.offsets.astype(np.int64)

@@ -1,32 +1,36 @@
-"""Reads ranges of assets: leases, limits and retries around obstore's requests."""
+"""Reads ranges of sources: of assets on leases, of local files by pread."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.store import HTTPStore
+from obstore.exceptions import BaseError
 
-from lindi_dask.archive import LeaseCache, settle
-from lindi_dask.errors import PermissionDenied, SourceMismatch, StorageUnavailable
+from lindi_dask.errors import StorageUnavailable
 from lindi_dask.retry import READ, RetryPolicy
-from lindi_dask.transport.outcomes import OBSTORE_ERRORS, Refusal, read_failure
+from lindi_dask.transport.etags import if_match
+from lindi_dask.transport.leased import LeasedStores
+from lindi_dask.transport.local import LocalFiles
+from lindi_dask.transport.outcomes import contradiction, status_of
 from lindi_dask.transport.plan import PlannedRange, plan_ranges
+from lindi_dask.types import LocalFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
-    from obstore.store import ClientConfig
+    from obstore import GetOptions
+    from obstore.store import HTTPStore
 
+    from lindi_dask.archive import LeaseCache
     from lindi_dask.refs import Locations
-    from lindi_dask.types import Asset, Lease
+    from lindi_dask.types import Target
 
     Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
 
@@ -34,13 +38,11 @@ __all__ = ["RangeReader"]
 
 _MAX_GAP = 128 * 1024  # bytes: about what a request's latency costs on a link of a laboratory
 _MAX_SIZE = 8 * 1024 * 1024  # bytes of a coalesced request
-_STORES = 64  # connection pools kept, one a lease
-_RENEWALS_AT_ONCE = 3  # expired leases in a row before the retry policy's waits come in
-_CONNECT_TIMEOUT, _SILENCE_TIMEOUT, _REQUEST_TIMEOUT = "5s", "30s", "300s"
+_FILE_THREADS = 8  # local files may lie on a network's file system, and wait for it
 
 
 class RangeReader:
-    """Reads byte ranges of assets, all on one event loop. Does not pickle.
+    """Reads byte ranges of assets and local files, all on one event loop. Does not pickle.
 
     Parameters
     ----------
@@ -53,21 +55,20 @@ class RangeReader:
     """
 
     def __init__(self, leases: LeaseCache, *, concurrency: int, retry: RetryPolicy = READ) -> None:
-        self._leases = leases
-        self._retry = retry
-        self._slots = asyncio.Semaphore(concurrency)
-        self._stores: OrderedDict[str, HTTPStore] = OrderedDict()
+        self._stores = LeasedStores(leases, concurrency=concurrency, retry=retry)
+        self._files = LocalFiles()
+        self._file_threads = ThreadPoolExecutor(max_workers=_FILE_THREADS, thread_name_prefix="lindi-file")
         self._decoders = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="lindi-decode")
 
-    async def fetch(self, assets: Mapping[int, Asset], locations: Locations, deliver: Deliver) -> None:
+    async def fetch(self, targets: Mapping[int, Target], locations: Locations, deliver: Deliver) -> None:
         """Read all locations, and hand their bytes over as they arrive.
 
         Parameters
         ----------
-        assets
+        targets
             By source.
         locations
-            All with a source that is an asset.
+            All with a source that has a target. A length of `WHOLE` is up to the end of the source.
         deliver
             Called with (indices into the locations, their bytes in the same order), in threads, several at a
             time; each location exactly
@@ -79,93 +80,53 @@ class RangeReader:
             Of the first range that failed for good, or whatever `deliver` raised; the other ranges are then given up.
         """
         ranges = plan_ranges(locations, max_gap=_MAX_GAP, max_size=_MAX_SIZE)
-        await _all(self._fetch_range(assets[planned.source], planned, locations, deliver) for planned in ranges)
+        await _all(self._fetch_range(targets[planned.source], planned, locations, deliver) for planned in ranges)
 
-    async def _fetch_range(self, asset: Asset, planned: PlannedRange, locations: Locations, deliver: Deliver) -> None:
-        data = await self._read(asset, planned.start, planned.stop)
-        starts = locations.offsets[planned.members].astype("int64") - planned.start
-        stops = starts + locations.lengths[planned.members]
-        views = [data[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    async def _fetch_range(self, target: Target, planned: PlannedRange, locations: Locations, deliver: Deliver) -> None:
+        data = await self._read(target, planned.start, planned.stop)
+        views = planned.cut(locations, data)
         await asyncio.get_running_loop().run_in_executor(self._decoders, deliver, planned.members, views)
 
-    async def _read(self, asset: Asset, start: int, stop: int) -> memoryview:
+    async def _read(self, target: Target, start: int, stop: int | None) -> memoryview:
         if start == stop:
             return memoryview(b"")
-        async for attempt in self._retry.asynchronous():
-            with attempt:
-                return await self._read_once(asset, start, stop)
-        raise AssertionError("the retry policy ended without an outcome")
+        asset = target.asset
+        if isinstance(asset, LocalFile):
+            reading = partial(self._files.read, asset, start, stop, size=target.size)
+            return await asyncio.get_running_loop().run_in_executor(self._file_threads, reading)
+        request = partial(_request, target=target, start=start, stop=stop)
+        return await self._stores.run(asset, request, start=start, stop=stop)
 
-    async def _read_once(self, asset: Asset, start: int, stop: int) -> memoryview:
-        """One attempt, with leases renewed as often as that alone may help."""
-        lease = settle(await asyncio.wrap_future(self._leases.request(asset)))
-        denied = False
-        for _ in range(_RENEWALS_AT_ONCE + 1):
-            sent_at = time.monotonic()
-            outcome = await self._request(asset, lease, start, stop)
-            if not isinstance(outcome, Refusal):
-                return outcome
-            alive = not outcome.expired and sent_at < lease.expires_at
-            if asset.instance is None or (alive and denied):
-                raise PermissionDenied(
-                    f"{asset}: the storage host denies this file ({outcome.code}), with a fresh URL too.",
-                    asset=str(asset),
-                )
-            denied = denied or alive
-            lease = settle(await asyncio.wrap_future(self._leases.renew(asset, lease)))
-        raise StorageUnavailable(f"{asset}: presigned URLs expire before they can be used. Is this machine very slow?")
 
-    async def _request(self, asset: Asset, lease: Lease, start: int, stop: int) -> memoryview | Refusal:
-        failure = None
-        async with self._slots:
-            try:
-                data = memoryview(await obstore.get_range_async(self._store(lease), "", start=start, end=stop))
-            except OBSTORE_ERRORS as error:
-                # obstore's errors hold the presigned URL: ours is raised outside this block
-                failure = read_failure(error, asset, start, stop)
-        if isinstance(failure, Refusal):
-            return failure
-        if failure is not None:
-            raise failure
+async def _request(store: HTTPStore, *, target: Target, start: int, stop: int | None) -> memoryview:
+    """One request. Raises what obstore does, `SourceMismatch`, and `StorageUnavailable` for another attempt."""
+    if stop is not None and target.etag is None and target.size is None:
+        # Nothing is claimed but that the bytes are there: this call is the faster one, and says nothing else
+        data = memoryview(await obstore.get_range_async(store, "", start=start, end=stop))
         if len(data) == stop - start:
             return data
         # Where the range reaches behind the end of the file, S3 sends what there is; any other number is a fault
-        size = await self._size(lease, start)
-        if size is not None and size < stop:
-            raise SourceMismatch(
-                f"{asset}: the file ends at byte {size}, but the references place data up to byte {stop}. They belong "
-                "to another version of the file: make them anew."
-            )
+    options: GetOptions = {"range": {"offset": start} if stop is None else (start, stop)}
+    tag = if_match(target.etag)
+    if tag is not None:
+        options["if_match"] = tag
+    try:
+        answer = await obstore.get_async(store, "", options=options)
+        size, etag = answer.meta["size"], answer.meta["e_tag"]
+    except BaseError as error:
+        if start > 0 or stop is not None or status_of(error) != 416:
+            raise
+        answer, size, etag = None, 0, None  # of a file without a byte there is no range
+    wrong = contradiction(target, size, etag, start, stop)
+    if wrong is not None:
+        raise wrong
+    data = memoryview(b"" if answer is None else await answer.bytes_async())
+    wanted = (size if stop is None else stop) - start
+    if len(data) != wanted:
         raise StorageUnavailable(
-            f"{asset}: the storage host sent {len(data)} bytes where {stop - start} were asked for."
+            f"{target.asset}: the storage host sent {len(data)} bytes where {wanted} were asked for."
         )
-
-    async def _size(self, lease: Lease, start: int) -> int | None:
-        """Return how long the file is, or None if the host does not say so now."""
-        try:
-            async with self._slots:
-                found = await obstore.get_async(self._store(lease), "", options={"range": (start, start + 1)})
-            return int(found.meta["size"])
-        except OBSTORE_ERRORS:
-            return None
-
-    def _store(self, lease: Lease) -> HTTPStore:
-        store = self._stores.get(lease.url)
-        if store is None:
-            # Plain http only to loopback or where the user allowed it: see UrlPolicy and read_answer
-            options: ClientConfig = {
-                "allow_http": lease.url.startswith("http://"),
-                "connect_timeout": _CONNECT_TIMEOUT,
-                "read_timeout": _SILENCE_TIMEOUT,
-                "timeout": _REQUEST_TIMEOUT,
-                "user_agent": "lindi-dask",
-            }
-            store = HTTPStore.from_url(lease.url, client_options=options, retry_config={"max_retries": 0})
-            self._stores[lease.url] = store
-            if len(self._stores) > _STORES:
-                self._stores.popitem(last=False)
-        self._stores.move_to_end(lease.url)
-        return store
+    return data
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import posixpath
+from urllib.parse import unquote, urljoin, urlsplit
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lindi_dask.archive.instances import BUILTIN, make_instance
-from lindi_dask.archive.urls import UrlPolicy, split_url
+from lindi_dask.archive.urls import UrlPolicy, check_prefix, split_url
 from lindi_dask.errors import UrlRefused
+from lindi_dask.refs.references import Source
+from lindi_dask.types import Asset, Base, BundleFile, LocalFile, LocalFolder, RemoteFolder, Target
 
 ID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 API = "https://api.dandiarchive.org/api"
@@ -380,3 +385,325 @@ def test_what_is_rebuilt_splits_into_the_same_parts(url: str) -> None:
         return
     assert split_url(parts.rebuilt) == parts
     assert split_url(parts.root).origin == parts.origin
+
+
+# Sources of references
+
+
+FOLDER = LocalFolder("/data/session.lindi.d")
+REMOTE = RemoteFolder("https://example.org/data/session.lindi.d?X-Amz-Signature=planted")
+BASES: dict[str, Base] = {
+    "dict": None,
+    "folder": FOLDER,
+    "remote": REMOTE,
+    "bundle": BundleFile(LocalFile("/data/session.lindi.tar")),
+}
+
+
+def place(url: str, base: Base = None, allow: tuple[str, ...] = ()) -> Asset | LocalFile:
+    return UrlPolicy((*BUILTIN, LOCAL), allow).target(Source(url), base).asset
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("url", [*ASSETS, *PLAIN])
+def test_a_url_in_full_stands_for_the_same_wherever_the_references_lie(url: str, base: str) -> None:
+    assert place(url, BASES[base]) == POLICY.asset(url)
+
+
+def test_what_the_references_claim_of_a_source_comes_along() -> None:
+    asset = POLICY.asset(DOWNLOAD)
+    assert POLICY.target(Source(DOWNLOAD), None) == Target(asset, None, None)
+    assert POLICY.target(Source(DOWNLOAD, size=7, etag="abc"), None) == Target(asset, "abc", 7)
+
+
+def test_bytes_that_are_here_have_no_target() -> None:
+    with pytest.raises(TypeError):
+        POLICY.target(Source("", data=memoryview(b"")), None)
+
+
+OBJECTS = {
+    "s3://bucket/key": "https://bucket.s3.amazonaws.com/key",
+    "S3://bucket/key": "https://bucket.s3.amazonaws.com/key",
+    "s3://my-bucket-2/a/b.nwb": "https://my-bucket-2.s3.amazonaws.com/a/b.nwb",
+    "s3://bucket/a b+c?d#e%f&g=h": "https://bucket.s3.amazonaws.com/a%20b%2Bc%3Fd%23e%25f%26g%3Dh",
+    "s3://bucket/%2e%2e/a": "https://bucket.s3.amazonaws.com/%252e%252e/a",
+    "s3://bucket//a//b/": "https://bucket.s3.amazonaws.com//a//b/",
+    "s3://bucket/a\\b": "https://bucket.s3.amazonaws.com/a%5Cb",
+    "s3://bucket/\u00e9@:": "https://bucket.s3.amazonaws.com/%C3%A9%40%3A",
+    "s3://bucket/-_.~": "https://bucket.s3.amazonaws.com/-_.~",
+    "s3://bucket/...": "https://bucket.s3.amazonaws.com/...",
+    "gs://bucket/key": "https://storage.googleapis.com/bucket/key",
+    "gcs://my_bucket.org/a b": "https://storage.googleapis.com/my_bucket.org/a%20b",
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("url", OBJECTS)
+def test_an_object_is_read_by_its_public_https_url(url: str, base: str) -> None:
+    assert place(url, BASES[base]) == Asset(None, OBJECTS[url])
+
+
+NO_OBJECTS = [
+    "s3://bucket",
+    "s3://bucket/",
+    "s3:///key",
+    "s3:bucket/key",
+    "s3:/bucket/key",
+    "s3://my.bucket/key",
+    "s3://Bucket/key",
+    "s3://ab/key",
+    f"s3://{'a' * 64}/key",
+    "s3://-bucket/key",
+    "s3://bucket-/key",
+    "s3://xn--bucket/key",
+    "s3://bucket_1/key",
+    "s3://evil.org#/key",
+    "s3://evil.org?/key",
+    "s3://user@bucket/key",
+    "s3://bucket:80/key",
+    "s3://bucket\\@evil/key",
+    "s3://b\u00fccket/key",
+    "s3://bucket/../key",
+    "s3://bucket/a/./b",
+    "s3://bucket/a/..",
+    "s3://bucket/.",
+    "s3://bucket/a\x00b",
+    "s3://bucket/a\nb",
+    "s3://bucket/\ud800",
+    "gs://..a/key",
+    "gs://a/../key",
+    "gs://bucket/../../other/key",
+    "gs://Bucket/key",
+    "gs://bucket",
+    "gs://bucket%2f/key",
+]
+
+
+@pytest.mark.parametrize("url", NO_OBJECTS)
+def test_an_object_without_a_sure_https_url_is_refused(url: str) -> None:
+    with pytest.raises(UrlRefused):
+        place(url)
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_an_objects_key_comes_back_out_of_its_url(key: str) -> None:
+    try:
+        asset = place(f"s3://bucket/{key}")
+    except UrlRefused:
+        assert any(c < " " or c == "\x7f" for c in key) or {".", ".."} & set(key.split("/"))
+        return
+    assert isinstance(asset, Asset)
+    parts = split_url(asset.id)
+    assert (parts.host, unquote(parts.path), parts.query) == ("bucket.s3.amazonaws.com", f"/{key}", "")
+
+
+# Relative ones
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("./blobs/x", "blobs/x"),
+        ("blobs/x", "blobs/x"),
+        ("x", "x"),
+        ("a b%20#?.nwb", "a b%20#?.nwb"),
+        ("./a:b", "a:b"),
+        ("\u00e9", "\u00e9"),
+        ("../x", "../x"),  # whether it leads out is seen when it is opened
+        ("a/../../x", "a/../../x"),
+        (".", "."),
+    ],
+)
+@pytest.mark.parametrize("folder", ["/data/session.lindi.d", "/data/session.lindi.d/"])
+def test_a_relative_url_is_a_file_that_must_lie_in_the_references_folder(url: str, path: str, folder: str) -> None:
+    assert place(url, LocalFolder(folder)) == LocalFile(f"/data/session.lindi.d/{path}", (folder,))
+    allow = ("/other/", "https://x.org/", "file:///third%20one")
+    assert place(url, LocalFolder(folder), allow) == LocalFile(
+        f"/data/session.lindi.d/{path}", (folder, "/other/", "/third one")
+    )
+
+
+BELOW = {
+    "./blobs/x": "blobs/x",
+    "blobs/x": "blobs/x",
+    "a/./b": "a/./b",
+    "a//b": "a//b",
+    "a b": "a%20b",
+    "a%20b": "a%20b",
+    "\u00e9": "%C3%A9",
+    "x?a=b": "x?a=b",
+    "x#y": "x",
+    "./a:b": "a:b",
+    "...": "...",
+    "x..y": "x..y",
+    "user@host": "user@host",
+    "%252e%252e/x": "%252e%252e/x",
+}
+
+
+@pytest.mark.parametrize("base", ["https://example.org/data/d", "https://EXAMPLE.org:443/data/d/", f"{REMOTE.url}"])
+@pytest.mark.parametrize("url", BELOW)
+def test_a_relative_url_of_remote_references_is_a_url_below_their_folder(url: str, base: str) -> None:
+    folder = base.partition("?")[0].rstrip("/").rpartition("/")[2]
+    assert place(url, RemoteFolder(base)) == Asset(None, f"https://example.org/data/{folder}/{BELOW[url]}")
+
+
+NOT_BELOW = [
+    "..",
+    "../x",
+    "./../x",
+    "a/../../x",
+    "a/../x",
+    "a/..",
+    "%2e%2e/x",
+    "%2E./x",
+    ".%2e/x",
+    "a/%2e%2e/x",
+    "a%2f..%2f..%2fx",
+    "a%2F%2E%2E%2Fx",
+    "..%2fx",
+    "..\\x",
+    "a\\..\\..\\x",
+    "..%5cx",
+    "a%2eb",
+    "//evil.org/x",
+    "a\nb",
+    "a\x00b",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("url", NOT_BELOW)
+def test_a_relative_url_never_leads_out_of_a_remote_folder(url: str) -> None:
+    for allow in ((), ("https://example.org/",)):
+        with pytest.raises(UrlRefused):
+            place(url, REMOTE, allow)
+
+
+@given(st.text("a./%2eE5cCfF\\:@?#[] \u00e9", max_size=16))
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_no_mangled_relative_url_leads_out_of_a_remote_folder(url: str) -> None:
+    try:
+        asset = place(url, RemoteFolder("https://example.org/a/d/"))
+    except UrlRefused:
+        return
+    assert isinstance(asset, Asset)
+    joined = urljoin("https://example.org/a/d/", asset.id)
+    assert joined.startswith("https://example.org/a/d/")
+    assert posixpath.normpath(unquote(urlsplit(joined).path).replace("\\", "/")).startswith("/a/d")
+
+
+def test_a_remote_folder_has_the_policy_of_all_urls() -> None:
+    loopback = RemoteFolder("http://127.0.0.1:8000/data/")
+    with pytest.raises(UrlRefused, match="plain http"):
+        place("x", loopback)
+    assert place("x", loopback, ("http://127.0.0.1:8000/data",)) == Asset(None, "http://127.0.0.1:8000/data/x")
+    with pytest.raises(UrlRefused, match="not at an asset's download"):
+        place("x", RemoteFolder(f"{API}/assets/"))
+
+
+def test_a_relative_url_needs_a_folder_that_it_starts_from() -> None:
+    for url in ("x", "./x", "../x", "a/b"):
+        with pytest.raises(UrlRefused, match="a dict lies in no folder"):
+            place(url, None)
+        with pytest.raises(UrlRefused, match="has no such file"):
+            place(url, BASES["bundle"])
+
+
+@pytest.mark.parametrize("file", [LocalFile("/data/session.lindi.tar"), Asset(BUILTIN[0], ID)])
+def test_an_empty_url_is_the_bundle_that_the_references_lie_in(file: Asset | LocalFile) -> None:
+    assert place("", BundleFile(file)) == file
+    for base in (None, FOLDER, REMOTE):
+        with pytest.raises(UrlRefused, match="these lie in none"):
+            place("", base)
+
+
+# Local paths
+
+ABSOLUTE = {
+    "/data/x.nwb": "/data/x.nwb",
+    "/data/a b%20#?": "/data/a b%20#?",
+    "/data/../etc/passwd": "/data/../etc/passwd",  # where it leads is seen when it is opened
+    "file:///data/x.nwb": "/data/x.nwb",
+    "FILE:///data/x.nwb": "/data/x.nwb",
+    "file://localhost/data/x.nwb": "/data/x.nwb",
+    "file:///data/a%20b%23": "/data/a b#",
+    "file:///data/%2e%2e/x": "/data/../x",
+    "file:///data/\u00e9": "/data/\u00e9",
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("url", ABSOLUTE)
+def test_a_local_path_is_refused_until_its_folder_is_allowed(url: str, base: str) -> None:
+    for allow in ((), ("https://example.org/",)):
+        with pytest.raises(UrlRefused, match="allow=") as caught:
+            place(url, BASES[base], allow)
+    remedy = caught.value.reason.partition("allow=['")[2].partition("']")[0]
+    assert place(url, BASES[base], (remedy,)) == LocalFile(ABSOLUTE[url], (remedy,))
+
+
+NO_PATHS = [
+    "//host/x",
+    "file:x",
+    "file:/x",
+    "file://",
+    "file://x",
+    "file://host/x",
+    "file://../x",
+    "file:///x?y",
+    "file:///x#y",
+    "file:///a%00b",
+    "file:///a%0ab",
+    "file:///%ff",
+    "file:////host/x",
+    "/a\x00b",
+    "/a\nb",
+    "/\ud800",
+    "C:/x",
+    "c:\\x",
+    "memory://x",
+    "simplecache::https://example.org/x",
+    "data:text/plain,x",
+    "javascript:alert(1)",
+    "abfs://x/y",
+    "https:/example.org/x",
+]
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("url", NO_PATHS)
+def test_what_is_no_path_is_refused_whatever_is_allowed(url: str, base: str) -> None:
+    with pytest.raises(UrlRefused):
+        place(url, BASES[base], ("/", "https://example.org/"))
+
+
+def test_an_allowed_folder_allows_no_url() -> None:
+    for allow in ("/", "file:///"):
+        with pytest.raises(UrlRefused, match="plain http"):
+            place("http://example.org/x", None, (allow,))
+
+
+@pytest.mark.parametrize("prefix", ["/data", "/data/", "/", "file:///data/", "https://x.org/", "http://127.0.0.1:1/a"])
+def test_a_prefix_that_makes_sense_passes(prefix: str) -> None:
+    check_prefix(prefix)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "data", "./data", "//data", "/a\0b", "file://host/x", "file:///a%00", "s3://b/k"]
+)
+def test_a_prefix_that_makes_none_is_refused(prefix: str) -> None:
+    with pytest.raises(UrlRefused):
+        check_prefix(prefix)
+
+
+def test_no_value_shows_what_a_url_may_sign_with() -> None:
+    url = "https://bucket.example/x?X-Amz-Signature=planted"
+    for value in (
+        POLICY.asset(url),
+        POLICY.target(Source(url), None),
+        RemoteFolder(url),
+        BundleFile(POLICY.asset(url)),
+    ):
+        assert "planted" not in f"{value!r} {value}"

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lindi_dask.refs import ChunkManifest, Locations
+
 LATENCY_MS = 30
 THREADS = 4
 CHANNELS = 64
@@ -92,18 +94,23 @@ def zarrs_own(factory: ld.StoreFactory) -> NDArray[np.int16]:
     return values
 
 
+def chunks_of(factory: ld.StoreFactory) -> tuple[ChunkManifest, Locations]:
+    manifest = factory().references.manifests["data"]
+    return manifest, manifest.locate(manifest.present())
+
+
 def by_requests(factory: ld.StoreFactory, url: str, key: str) -> NDArray[np.int16]:
     """What a user writes first: a pool of threads, a GET a chunk, numpy."""
     location = requests.get(url, headers={"Authorization": f"token {key}"}, allow_redirects=False, timeout=30)
     presigned = location.headers["Location"]
-    manifest = factory.load().manifests["data"]
+    manifest, columns = chunks_of(factory)
     out = np.empty((NBYTES // (2 * CHANNELS), CHANNELS), "<i2")
     rows = len(out) // manifest.grid[0]
     session = requests.Session()
 
     def one(place: int) -> None:
-        start = int(manifest.columns.offsets[place])
-        stop = start + int(manifest.columns.lengths[place])
+        start = int(columns.offsets[place])
+        stop = start + int(columns.lengths[place])
         answer = session.get(presigned, headers={"Range": f"bytes={start}-{stop - 1}"}, timeout=30)
         out[place * rows : (place + 1) * rows] = inflate(answer.content, rows)
 
@@ -116,8 +123,8 @@ def limit(factory: ld.StoreFactory, url: str, key: str) -> NDArray[np.int16]:
     """What the machine gives without zarr and dask: merged ranges, obstore, libdeflate in threads."""
     location = requests.get(url, headers={"Authorization": f"token {key}"}, allow_redirects=False, timeout=30)
     http = HTTPStore.from_url(location.headers["Location"], client_options={"allow_http": True})
-    manifest = factory.load().manifests["data"]
-    offsets, lengths = manifest.columns.offsets.astype(int), manifest.columns.lengths.astype(int)
+    manifest, columns = chunks_of(factory)
+    offsets, lengths = columns.offsets.astype(int), columns.lengths.astype(int)
     out = np.empty((NBYTES // (2 * CHANNELS), CHANNELS), "<i2")
     rows = len(out) // manifest.grid[0]
     pool = ThreadPoolExecutor(THREADS)

@@ -15,6 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import dask
 import dask.array as da
 import h5py
 import numpy as np
@@ -250,9 +251,8 @@ def test_a_factory_called_on_workers_gives_each_process_one_store(
 
 def whole_session(path: Path, **options: Any) -> dict[str, da.Array]:
     group = ld.open_group(path, **options)
-    numeric = [name for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)]
-    unreadable = ld.open_store(path, **options).references.unreadable
-    return {name: ld.open_array(path, name, **options) for name in numeric if name not in unreadable}
+    names = [name for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)]
+    return {name: ld.open_array(path, name, **options) for name in names}
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_the_graph_over_the_whole_session_holds_no_secret_and_200_bytes_a_block_
 ) -> None:
     monkeypatch.setenv("LOCAL_API_KEY", archive.owner_token)
     arrays = whole_session(session, instances=instances)
-    assert len(arrays) == 34
+    assert len(arrays) == 54
     for array in arrays.values():
         array.compute()  # so that there are leases in this process that could travel
     pickled = cloudpickle.dumps([dict(array.dask) for array in arrays.values()])
@@ -485,13 +485,21 @@ def test_a_reference_file_that_changed_on_the_way_is_refused_on_the_worker(
 
 
 @pytest.mark.usefixtures("client")
-def test_refs_given_as_a_dict_name_the_remedy_on_a_worker(
-    archive: EmbeddedArchive,
-    recording: Path,
-    instances: dict[str, str],
+def test_refs_given_as_a_dict_reach_the_workers_of_the_machine_by_the_index_cache(
+    archive: EmbeddedArchive, recording: Path, instances: dict[str, str], truth: NDArray[np.int16]
 ) -> None:
     document = index_hdf5(recording, archive.add(recording).url)
     array = ld.open_array(document, "data", chunks=(ROWS * 10, CHANNELS), instances=instances)
+    np.testing.assert_array_equal(array[: ROWS * 20].compute(), truth[: ROWS * 20])
+
+
+@pytest.mark.usefixtures("client")
+def test_refs_given_as_a_dict_name_the_remedy_on_a_worker_without_the_index(
+    archive: EmbeddedArchive, recording: Path, instances: dict[str, str]
+) -> None:
+    document = index_hdf5(recording, archive.add(recording).url)
+    with dask.config.set({"lindi-dask.index-cache": False}):
+        array = ld.open_array(document, "data", chunks=(ROWS * 10, CHANNELS), instances=instances)
     with pytest.raises(errors.RefsUnreachable, match="save it to a path that they reach"):
         array.compute()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lindi_dask.refs import MISSING, ChunkManifest
+from lindi_dask.refs import MISSING, ColumnManifest
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
@@ -19,9 +19,9 @@ Chunks = dict[int, tuple[int, int, int]]
 quick = settings(max_examples=100, deadline=None, derandomize=True)
 
 
-def build(grid: tuple[int, ...], chunks: Chunks) -> ChunkManifest:
+def build(grid: tuple[int, ...], chunks: Chunks) -> ColumnManifest:
     columns = list(zip(*chunks.values(), strict=True)) or [(), (), ()]
-    return ChunkManifest.build(grid, list(chunks), *(list(column) for column in columns))
+    return ColumnManifest.build(grid, list(chunks), *(list(column) for column in columns))
 
 
 @st.composite

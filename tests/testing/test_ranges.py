@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gzip
+import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +14,12 @@ from lindi_dask.testing.blobs import Blob
 from lindi_dask.testing.ranges import parse_range, read
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import requests
 
-    from lindi_dask.testing import EmbeddedArchive
+    from lindi_dask.testing import Asset, EmbeddedArchive
 
 SIZE = 100_000
 
@@ -130,3 +134,85 @@ def test_a_file_cut_short_under_the_archive_is_never_padded(
     asset = embedded_archive.add(path, embargoed=False)
     path.write_bytes(content[:10])
     assert session.get(asset.url, headers={"Range": "bytes=5-20"}).status_code == 500
+
+
+def test_the_etag_is_that_of_the_bytes(embedded_archive: EmbeddedArchive, session: requests.Session) -> None:
+    tags = [session.get(embedded_archive.add(data, embargoed=False).url).headers["ETag"] for data in (b"a", b"a", b"b")]
+    assert tags == [f'"{hashlib.md5(data).hexdigest()}"' for data in (b"a", b"a", b"b")]
+
+
+def test_a_files_etag_is_the_same_until_the_file_changes(
+    embedded_archive: EmbeddedArchive, session: requests.Session, tmp_path: Path
+) -> None:
+    path = tmp_path / "session.nwb"
+    path.write_bytes(b"before")
+
+    def etag() -> str:
+        return session.get(embedded_archive.add(path, embargoed=False).url).headers["ETag"]
+
+    before = etag()
+    assert etag() == before
+    os.utime(path, (1, 1))
+    assert etag() != before
+
+
+def test_if_none_match_spares_the_body_of_what_is_known(
+    embedded_archive: EmbeddedArchive, session: requests.Session, url: str, content: bytes
+) -> None:
+    etag = session.get(url).headers["ETag"]
+    for known in (etag, etag.strip('"'), "*", f'"x", {etag}'):
+        answer = session.get(url, headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", etag)
+        assert embedded_archive.requests[-1].nbytes == 0
+    assert session.get(url, headers={"If-None-Match": '"other"'}).content == content
+    assert session.get(url, headers={"If-None-Match": etag, "If-Match": '"other"'}).status_code == 412
+
+
+def test_an_overwritten_file_has_the_same_urls_and_another_etag(
+    embedded_archive: EmbeddedArchive,
+    session: requests.Session,
+    asset: Asset,
+    url: str,
+    exchange: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    etag = session.get(url).headers["ETag"]
+    path = tmp_path / "other.nwb"
+    path.write_bytes(b"other bytes")
+    for other in (b"other bytes", path):
+        after = embedded_archive.overwrite(asset.id, other)
+        assert (after.id, after.url, after.nbytes) == (asset.id, asset.url, 11)
+        for leased in (url, exchange(embedded_archive, asset)):
+            answer = session.get(leased)
+            assert answer.content == b"other bytes"
+            assert answer.headers["ETag"] != etag
+            assert session.get(leased, headers={"If-Match": etag}).status_code == 412
+
+
+def test_an_asset_that_took_over_a_file_is_overwritten_with_it(
+    embedded_archive: EmbeddedArchive, session: requests.Session, asset: Asset, url: str, exchange: Callable[..., str]
+) -> None:
+    newer = embedded_archive.replace(asset.id)
+    embedded_archive.overwrite(asset.id, b"other bytes")
+    for leased in (url, exchange(embedded_archive, newer)):
+        assert session.get(leased).content == b"other bytes"
+
+
+def test_what_can_not_be_overwritten_is_an_error(embedded_archive: EmbeddedArchive, tmp_path: Path) -> None:
+    path = tmp_path / "other.nwb"
+    path.touch()
+    with pytest.raises(KeyError):
+        embedded_archive.overwrite("none", path)
+    with pytest.raises(ValueError, match="Zarr"):
+        embedded_archive.overwrite(embedded_archive.add_zarr().id, path)
+
+
+def test_a_content_encoding_is_given_as_it_was_put(
+    embedded_archive: EmbeddedArchive, session: requests.Session, content: bytes
+) -> None:
+    asset = embedded_archive.add(gzip.compress(content), embargoed=False, content_encoding="gzip")
+    answer = session.get(asset.url)
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.content == content  # requests undoes it
+    embedded_archive.overwrite(asset.id, content)
+    assert "Content-Encoding" not in session.get(asset.url).headers

@@ -19,12 +19,13 @@ from lindi_dask.archive.instances import BUILTIN
 from lindi_dask.errors import (
     AssetNotFound,
     ConfigurationError,
+    InvalidReferences,
     LindiError,
     SourceMismatch,
     StorageUnavailable,
 )
-from lindi_dask.transport.outcomes import OBSTORE_ERRORS, Refusal, read_failure
-from lindi_dask.types import Asset
+from lindi_dask.transport.outcomes import MAX_WHOLE, OBSTORE_ERRORS, Refusal, contradiction, read_failure, status_of
+from lindi_dask.types import Asset, LocalFile, Target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,6 +67,12 @@ async def answer(request: web.Request) -> web.StreamResponse:
         case "s3", what:
             status, _, code = what.partition("-")
             return s3_error(int(status), code)
+        case "chunked", _:
+            unsized = web.StreamResponse()
+            unsized.enable_chunked_encoding()
+            await unsized.prepare(request)
+            await unsized.write(b"x")
+            return unsized
         case "whole", _:
             return web.Response(body=bytes(1000))
         case "part", what:
@@ -220,3 +227,66 @@ async def test_obstores_own_errors_do_hold_the_secret() -> None:
     async with host() as url:
         error, _ = await failure(f"{url}/status/503")
     assert SECRET in str(error)
+
+
+async def test_a_host_that_does_not_say_how_long_a_file_is_is_not_asked_again() -> None:
+    async with host() as url:
+        store = HTTPStore.from_url(f"{url}/chunked/x?{QUERY}", client_options={"allow_http": True})
+        with pytest.raises(OBSTORE_ERRORS) as caught:
+            await obstore.get_async(store, "")
+    outcome = read_failure(caught.value, ASSET)
+    assert type(outcome) is LindiError
+    assert "does not say how long" in str(outcome)
+    assert_no_secret(outcome)
+
+
+@pytest.mark.parametrize(("path", "status"), [("status/416", 416), ("s3/503-SlowDown", 503), ("reset/now", None)])
+async def test_the_status_of_an_error_is_known_if_there_was_one(path: str, status: int | None) -> None:
+    async with host() as url:
+        error, _ = await failure(f"{url}/{path}")
+    assert status_of(error) == status
+
+
+TAG = '"abc"'
+# What the references claim (etag, size), what there is (size, etag), what is read -> the error
+SOURCES: list[tuple[str | None, int | None, int, str | None, int, int | None, type[LindiError] | None]] = [
+    (None, None, 100, None, 0, 100, None),
+    (None, None, 100, TAG, 90, 100, None),
+    (None, None, 100, TAG, 90, 101, SourceMismatch),
+    (None, None, 100, None, 100, None, None),
+    (None, None, 100, None, 101, None, SourceMismatch),
+    (None, 100, 100, None, 0, 10, None),
+    (None, 101, 100, TAG, 0, 10, SourceMismatch),
+    (None, 99, 100, TAG, 0, None, SourceMismatch),
+    (None, 0, 0, None, 0, None, None),
+    ("abc", None, 100, TAG, 0, 10, None),
+    ("W/abc", None, 100, TAG, 0, 10, None),
+    (TAG, None, 100, 'W/"abc"', 0, 10, None),
+    (TAG, None, 100, None, 0, 10, None),
+    (TAG, None, 100, '"abd"', 0, 10, SourceMismatch),
+    ("W/abc", None, 100, '"abd"', 0, None, SourceMismatch),
+    (TAG, 100, 100, TAG, 0, 10, None),
+    (TAG, 100, 100, '"abd"', 0, 10, SourceMismatch),
+    (None, None, MAX_WHOLE, None, 0, None, None),
+    (None, None, MAX_WHOLE + 7, None, 7, None, None),
+    (None, None, MAX_WHOLE + 1, None, 0, None, InvalidReferences),
+    (None, None, 2**40, None, 2**39, None, InvalidReferences),
+    (None, None, 2**40, None, 0, 2**32 - 2, None),
+]
+
+
+@pytest.mark.parametrize("asset", [ASSET, LocalFile("/data/x")], ids=["asset", "file"])
+@pytest.mark.parametrize(("claimed_etag", "claimed_size", "size", "etag", "start", "stop", "error"), SOURCES)
+def test_a_source_is_held_against_what_the_references_claim_and_no_more(
+    asset: Asset | LocalFile,
+    claimed_etag: str | None,
+    claimed_size: int | None,
+    size: int,
+    etag: str | None,
+    start: int,
+    stop: int | None,
+    error: type[LindiError] | None,
+) -> None:
+    found = contradiction(Target(asset, claimed_etag, claimed_size), size, etag, start, stop)
+    assert type(found) is (error or type(None))
+    assert found is None or str(found).startswith(f"{asset}: ")

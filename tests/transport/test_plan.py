@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lindi_dask.refs import Locations
+from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.transport import plan_ranges
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def plan(chunks: list[Chunk], *, max_gap: int = 0, max_size: int = 1000) -> list
     return plan_ranges(locations, max_gap=max_gap, max_size=max_size)
 
 
-def shown(ranges: list[PlannedRange]) -> list[tuple[int, int, int, list[int]]]:
+def shown(ranges: list[PlannedRange]) -> list[tuple[int, int, int | None, list[int]]]:
     return [(one.source, one.start, one.stop, sorted(one.members.tolist())) for one in ranges]
 
 
@@ -55,6 +56,7 @@ def test_every_chunk_is_a_member_of_one_range_and_inside_it(chunks: list[Chunk],
             source, start, length = chunks[i]
             assert source == one.source
             assert one.start <= start
+            assert one.stop is not None
             assert start + length <= one.stop
 
 
@@ -68,6 +70,7 @@ def test_no_byte_is_fetched_but_of_chunks_and_of_small_gaps(chunks: list[Chunk],
         assert one.stop == max(start + length for _, start, length in members)
         begun = {start for source, start, _ in chunks if source == one.source}  # a chunk of no bytes parts a gap too
         gap = 0
+        assert one.stop is not None
         for byte in range(one.start, one.stop):
             gap = 0 if byte in listed else 1 if byte in begun else gap + 1
             assert gap <= max_gap
@@ -79,6 +82,7 @@ def test_a_range_is_only_larger_than_it_may_be_for_a_single_chunk(
     chunks: list[Chunk], max_gap: int, max_size: int
 ) -> None:
     for one in plan(chunks, max_gap=max_gap, max_size=max_size):
+        assert one.stop is not None
         assert one.stop - one.start <= max_size or len(one.members) == 1
 
 
@@ -118,7 +122,7 @@ TABLE: dict[str, tuple[list[Chunk], int, int, list[tuple[int, int, int, list[int
     "too large alone": ([(0, 0, 50), (0, 50, 5)], 0, 11, [(0, 0, 50, [0]), (0, 50, 55, [1])]),
     "sources side by side": ([(1, 5, 5), (0, 0, 5)], 9, 99, [(0, 0, 5, [1]), (1, 5, 10, [0])]),
     "the end of all offsets": ([(0, 2**63 - 9, 8), (0, 0, 1)], 0, 10, [(0, 0, 1, [1]), (0, 2**63 - 9, 2**63 - 1, [0])]),
-    "the largest chunk": ([(0, 0, 2**32 - 1)], 0, 10, [(0, 0, 2**32 - 1, [0])]),
+    "the largest chunk": ([(0, 0, 2**32 - 2)], 0, 10, [(0, 0, 2**32 - 2, [0])]),
     "the largest source": ([(2**32 - 2, 0, 1)], 0, 10, [(2**32 - 2, 0, 1, [0])]),
 }
 
@@ -133,4 +137,35 @@ def test_the_chunks_of_an_hdf5_dataset_become_ranges_of_the_size_asked_for() -> 
     chunks = [(1, 2048 + 64_000 * i, 64_000) for i in range(100_000)]
     ranges = plan(chunks, max_gap=0, max_size=8 * 2**20)
     assert len(ranges) == -(-100_000 // (8 * 2**20 // 64_000))
-    assert sum(one.stop - one.start for one in ranges) == 64_000 * 100_000
+    assert sum((one.stop or 0) - one.start for one in ranges) == 64_000 * 100_000
+
+
+whole_chunk = st.tuples(st.integers(0, 2), st.integers(0, 60), st.just(WHOLE))
+
+
+@given(chunks=st.lists(chunk | whole_chunk, max_size=20), **options)
+@quick
+def test_chunks_that_are_all_of_their_source_are_ranges_of_their_own_behind_the_others(
+    chunks: list[Chunk], max_gap: int, max_size: int
+) -> None:
+    sized = [i for i, (_, _, length) in enumerate(chunks) if length != WHOLE]
+    alone = shown(plan([chunks[i] for i in sized], max_gap=max_gap, max_size=max_size))
+    expected: list[tuple[int, int, int | None, list[int]]] = [
+        (source, start, stop, sorted(sized[i] for i in members)) for source, start, stop, members in alone
+    ]
+    expected += [(*chunks[i][:2], None, [i]) for i in range(len(chunks)) if i not in sized]
+    assert shown(plan(chunks, max_gap=max_gap, max_size=max_size)) == expected
+
+
+@given(chunks=st.lists(chunk | whole_chunk, max_size=20), **options)
+@quick
+def test_a_range_is_cut_into_the_bytes_of_its_chunks(chunks: list[Chunk], max_gap: int, max_size: int) -> None:
+    files = [bytes(range(source, source + 100)) for source in range(3)]
+    sources, offsets, lengths = zip(*chunks, strict=True) if chunks else ((), (), ())
+    locations = Locations(np.array(sources, "u4"), np.array(offsets, "u8"), np.array(lengths, "u4"))
+    found: dict[int, bytes] = {}
+    for one in plan_ranges(locations, max_gap=max_gap, max_size=max_size):
+        data = memoryview(files[one.source][one.start : one.stop])
+        found |= dict(zip(one.members.tolist(), map(bytes, one.cut(locations, data)), strict=True))
+    for i, (source, offset, length) in enumerate(chunks):
+        assert found[i] == files[source][offset : None if length == WHOLE else offset + length]

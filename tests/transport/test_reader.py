@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from lindi_dask.archive import LeaseCache, Resolver, UrlPolicy
 from lindi_dask.archive.instances import make_instance
-from lindi_dask.errors import LindiError, PermissionDenied, SourceMismatch, StorageUnavailable
+from lindi_dask.errors import (
+    DataError,
+    InvalidReferences,
+    LindiError,
+    PermissionDenied,
+    SourceMismatch,
+    StorageUnavailable,
+    UrlRefused,
+)
 from lindi_dask.refs import Locations
+from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.retry import RetryPolicy
 from lindi_dask.testing import EmbeddedArchive, Fault
 from lindi_dask.transport import IoLoop, RangeReader
+from lindi_dask.types import LocalFile, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,12 +43,33 @@ class Reading:
 
     def __init__(self, archive: EmbeddedArchive, content: bytes = CONTENT) -> None:
         instance = make_instance("local", archive.api_url)
-        self.asset = UrlPolicy((instance,)).asset(archive.add(content).url)
+        self.archive = archive
+        self.id = (added := archive.add(content)).id
+        self.asset = UrlPolicy((instance,)).asset(added.url)
         leases = LeaseCache(Resolver(environ={"LOCAL_API_KEY": archive.owner_token}))
         self.reader = RangeReader(leases, concurrency=4, retry=QUICK)
         self.loop = IoLoop()
 
-    def read(self, chunks: list[tuple[int, int]]) -> list[bytes]:
+    @property
+    def etag(self) -> str:
+        """Of the file as it is now."""
+        entry = self.archive._registry.find(self.id)
+        assert entry is not None
+        assert entry.blob is not None
+        return entry.blob.etag
+
+    def read(
+        self,
+        chunks: list[tuple[int, int]],
+        *,
+        etag: str | None = None,
+        size: int | None = None,
+        target: Target | None = None,
+    ) -> list[bytes]:
+        of_source = target or Target(self.asset, etag, size)
+        return self.read_all([(1, *chunk) for chunk in chunks], {1: of_source})
+
+    def read_all(self, chunks: list[tuple[int, int, int]], targets: Mapping[int, Target]) -> list[bytes]:
         found: dict[int, bytes] = {}
 
         def keep(indices: NDArray[np.intp], views: list[memoryview]) -> None:
@@ -43,9 +77,9 @@ class Reading:
                 assert i not in found, "delivered twice"
                 found[i] = bytes(view)
 
-        offsets, lengths = zip(*chunks, strict=True)
-        at = Locations(np.ones(len(chunks), "u4"), np.array(offsets, "u8"), np.array(lengths, "u4"))
-        self.loop.submit(self.reader.fetch({1: self.asset}, at, keep)).result(60)
+        sources, offsets, lengths = zip(*chunks, strict=True)
+        at = Locations(np.array(sources, "u4"), np.array(offsets, "u8"), np.array(lengths, "u4"))
+        self.loop.submit(self.reader.fetch(targets, at, keep)).result(60)
         return [found[i] for i in range(len(chunks))]
 
 
@@ -148,3 +182,152 @@ def test_chunks_side_by_side_are_one_request(embedded_archive: EmbeddedArchive) 
     chunks = [(at, 1000) for at in range(0, 100_000, 1000)]
     assert Reading(embedded_archive).read(chunks) == expected(chunks)
     assert embedded_archive.counts()["reads"] == 1
+
+
+# What the references claim of the file
+
+
+SOUND: list[dict[str, object]] = [{"size": 300_000}, {"etag": True}, {"etag": True, "size": 300_000}, {"etag": "W/"}]
+
+
+@pytest.mark.parametrize("claim", SOUND, ids=str)
+@pytest.mark.parametrize("fault", [None, *PASSING], ids=lambda fault: fault and f"{fault.kind}-{fault.status}")
+def test_claims_that_hold_change_nothing(
+    embedded_archive: EmbeddedArchive, claim: dict[str, object], fault: Fault | None
+) -> None:
+    injection = None if fault is None else embedded_archive.inject(fault)
+    reading = Reading(embedded_archive)
+    etag = {True: reading.etag.strip('"'), "W/": f"W/{reading.etag}", None: None}[claim.get("etag")]  # type: ignore[index]
+    size = claim.get("size")
+    assert isinstance(size, int | None)
+    assert reading.read(CHUNKS, etag=etag, size=size) == expected(CHUNKS)
+    assert fault is None or injection is None or injection.injected == fault.times
+    sent = {request.if_match for request in embedded_archive.requests if request.plane == "s3"}
+    assert sent == {reading.etag if claim.get("etag") is True else None}
+
+
+@pytest.mark.parametrize("claim", [{"size": 299_999}, {"size": 300_001}, {"etag": "other"}, {"etag": 'W/"other"'}])
+def test_a_claim_that_does_not_hold_is_an_error_at_once(
+    embedded_archive: EmbeddedArchive, claim: dict[str, Any]
+) -> None:
+    with pytest.raises(SourceMismatch, match="make them anew"):
+        Reading(embedded_archive).read(CHUNKS[:1], **claim)
+    assert sum(request.plane == "s3" for request in embedded_archive.requests) == 1
+
+
+def test_a_file_that_is_overwritten_in_mid_run_is_an_error_to_who_knows_its_tag_or_size(
+    embedded_archive: EmbeddedArchive,
+) -> None:
+    reading = Reading(embedded_archive)
+    etag = reading.etag
+    assert reading.read(CHUNKS, etag=etag, size=300_000) == expected(CHUNKS)
+    embedded_archive.overwrite(reading.id, bytes(300_000))
+    for claim in (etag, etag.strip('"'), f"W/{etag}"):
+        with pytest.raises(SourceMismatch, match="has changed"):
+            reading.read(CHUNKS[:1], etag=claim)
+    assert reading.read(CHUNKS[:1], size=300_000) == [bytes(5_000)]
+    embedded_archive.overwrite(reading.id, bytes(300_001))
+    with pytest.raises(SourceMismatch, match="has 300001 bytes, and had 300000"):
+        reading.read(CHUNKS[:1], size=300_000)
+    assert reading.read(CHUNKS[:1], etag=reading.etag, size=300_001) == [bytes(5_000)]
+    assert embedded_archive.counts()["exchanges"] == 1
+
+
+@pytest.mark.parametrize("etag", ["a\r\nX-Evil: 1", "\x00", "\u00e9", 'a"b'])
+def test_a_tag_that_no_header_can_hold_is_another_files(embedded_archive: EmbeddedArchive, etag: str) -> None:
+    with pytest.raises(SourceMismatch, match="has changed"):
+        Reading(embedded_archive).read(CHUNKS[:1], etag=etag)
+
+
+# Chunks that are all of their source
+
+
+def test_a_chunk_that_is_all_of_its_source_is_one_request(embedded_archive: EmbeddedArchive) -> None:
+    reading = Reading(embedded_archive)
+    assert reading.read([(0, WHOLE), (299_000, WHOLE), (10, 5)]) == [CONTENT, CONTENT[299_000:], CONTENT[10:15]]
+    assert embedded_archive.counts()["reads"] == 3
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.plane}-{fault.kind}-{fault.status}")
+def test_a_fault_that_passes_costs_a_whole_source_nothing_else(embedded_archive: EmbeddedArchive, fault: Fault) -> None:
+    injection = embedded_archive.inject(fault)
+    assert Reading(embedded_archive).read([(7, WHOLE)]) == [CONTENT[7:]]
+    assert injection.injected == (1 if fault.kind.startswith("stall") else fault.times)  # a stall is no failure
+
+
+@pytest.mark.parametrize(("fault", "error"), LASTING, ids=lambda one: getattr(one, "kind", None))
+def test_a_fault_that_lasts_is_an_error_of_a_whole_source(
+    embedded_archive: EmbeddedArchive, fault: Fault, error: type[LindiError]
+) -> None:
+    embedded_archive.inject(fault)
+    with pytest.raises(error) as caught:
+        Reading(embedded_archive).read([(0, WHOLE)])
+    assert "X-Amz" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_a_whole_source_is_read_as_it_is_now(embedded_archive: EmbeddedArchive) -> None:
+    reading = Reading(embedded_archive)
+    for content in (CONTENT[:5], CONTENT[5:50_000], b"", CONTENT):
+        embedded_archive.overwrite(reading.id, content)
+        assert reading.read([(0, WHOLE)]) == [content]
+        assert reading.read([(0, WHOLE)], size=len(content), etag=reading.etag) == [content]
+        with pytest.raises(SourceMismatch):
+            reading.read([(0, WHOLE)], size=len(content) + 1)
+        with pytest.raises(SourceMismatch):
+            reading.read([(0, WHOLE)], etag="other" if content else "W/other", size=7)
+        with pytest.raises(SourceMismatch, match=r"ends (before|at) byte"):
+            reading.read([(len(content) + 1, WHOLE)])
+
+
+def test_a_source_of_2_gib_is_too_large_for_a_chunk_and_is_not_read(
+    embedded_archive: EmbeddedArchive, tmp_path: Path
+) -> None:
+    reading = Reading(embedded_archive)
+    path = tmp_path / "large"
+    path.touch()
+    os.truncate(path, 2**31)
+    embedded_archive.overwrite(reading.id, path)
+    with pytest.raises(InvalidReferences, match="2147483647"):
+        reading.read([(0, WHOLE)])
+    assert reading.read([(2**31 - 9, WHOLE)]) == [bytes(9)]
+
+
+# Local files
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Target:
+    path = tmp_path / "session.nwb"
+    path.write_bytes(CONTENT)
+    return Target(LocalFile(str(path), (str(tmp_path),)))
+
+
+def test_local_files_and_assets_are_read_side_by_side(embedded_archive: EmbeddedArchive, local: Target) -> None:
+    reading = Reading(embedded_archive)
+    chunks = [(i % 2, *chunk) for i, chunk in enumerate([*CHUNKS, *CHUNKS, (3, WHOLE), (4, WHOLE), (300_000, 0)])]
+    assert reading.read_all(chunks, {0: local, 1: Target(reading.asset)}) == [
+        CONTENT[offset : None if length == WHOLE else offset + length] for _, offset, length in chunks
+    ]
+
+
+def test_a_local_file_needs_neither_key_nor_request(embedded_archive: EmbeddedArchive, local: Target) -> None:
+    assert Reading(embedded_archive).read(CHUNKS, target=local) == expected(CHUNKS)
+    assert embedded_archive.requests == ()
+
+
+def test_local_files_have_the_errors_of_remote_ones(embedded_archive: EmbeddedArchive, local: Target) -> None:
+    reading, path = Reading(embedded_archive), str(local.asset)
+    errors: list[tuple[Target, tuple[int, int], type[LindiError]]] = [
+        (local, (299_990, 20), SourceMismatch),
+        (local, (300_001, WHOLE), SourceMismatch),
+        (replace(local, size=5), (0, 5), SourceMismatch),
+        (Target(LocalFile(f"{path}.none")), (0, 5), DataError),
+        (Target(LocalFile(path, ("/etc",))), (0, 5), UrlRefused),
+        (Target(LocalFile("/")), (0, 5), UrlRefused),
+    ]
+    for target, chunk, error in errors:
+        with pytest.raises(error) as caught:
+            reading.read([(0, 10), chunk], target=target)
+        assert type(caught.value) is error
+        assert caught.value.__context__ is None

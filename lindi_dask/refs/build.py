@@ -1,0 +1,410 @@
+"""What was scanned from a reference file -> `References`. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from lindi_dask.errors import InvalidReferences
+from lindi_dask.refs import zarr3
+from lindi_dask.refs.chunks import ArrayChunks, Urls
+from lindi_dask.refs.dialect import array_document, group_document, link_target, plain_attributes, with_objects
+from lindi_dask.refs.gen import parse_gen
+from lindi_dask.refs.inline import inline_bytes, json_items
+from lindi_dask.refs.kerchunk_parquet import RecordManifest, parse_zmetadata
+from lindi_dask.refs.links import Links
+from lindi_dask.refs.manifest import WHOLE
+from lindi_dask.refs.references import INLINE, References, Source, SourceTable
+from lindi_dask.refs.scan import is_metadata, scan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lindi_dask.refs.columns import Run
+    from lindi_dask.refs.dialect import ArrayPlan
+    from lindi_dask.refs.gen import Gen
+    from lindi_dask.refs.manifest import ChunkManifest
+    from lindi_dask.refs.scan import Content, Scan
+    from lindi_dask.types import ByteRange
+
+__all__ = ["Builder", "parse_json", "parse_kerchunk_parquet"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_INLINE: Final = 2**26  # bytes of one inline value
+_MAX_OFFSET: Final = 2**63 - 1
+
+
+def parse_json(
+    content: Content,
+    fingerprint: str,
+    *,
+    name: str,
+    relocate: Callable[[str], ByteRange | None] | None = None,
+    read: Callable[[str], bytes | None] | None = None,
+) -> References:
+    """Turn a reference file in JSON into references: LINDI's, kerchunk's (version 0 and 1), or one of Zarr v3.
+
+    Parameters
+    ----------
+    content
+        Of the file.
+    fingerprint
+        Of the content.
+    name
+        How messages call the file.
+    relocate
+        Of a bundle in one file: where in it a member lies, by its relative URL; None if it has no such member.
+    read
+        Of a folder: the content of a file beside the reference file, by its relative path; None if there is none.
+
+    Raises
+    ------
+    InvalidReferences
+        If the document or one of its entries breaks the format; it names the entry.
+    """
+    found = scan(content, name)
+    if not isinstance(found.members.get("refs", found.count > 0 or None), bool):
+        reason = "the document has no object called 'refs'"
+        raise InvalidReferences(f"{name} is not a reference file: {reason}.", key=None, reason=reason)
+    builder = Builder(fingerprint, documents=_with_consolidated(found.documents))
+    builder.add_entries(found, name=name, relocate=relocate, read=read)
+    return builder.build()
+
+
+def parse_kerchunk_parquet(document: bytes, fingerprint: str, read: Callable[[str], bytes | None]) -> References:
+    """Turn a folder of kerchunk's parquet references into references; the records are read as they are needed.
+
+    Parameters
+    ----------
+    document
+        Content of `.zmetadata`.
+    fingerprint
+        Of all that is in the folder.
+    read
+        Returns the content of a file in the folder, by its relative path; None if there is none.
+
+    Raises
+    ------
+    InvalidReferences
+        If the metadata break the format.
+    """
+    found = parse_zmetadata(document)
+    builder = Builder(fingerprint, found.documents, lindi=False)
+    for path, plan in builder.plans.items():
+        manifest = RecordManifest(path, plan.grid, found.record_size, read, builder.sources, None)
+        builder.add_manifest(path, manifest)
+    return builder.build()
+
+
+class Builder:
+    """Puts `References` together.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the reference file's content.
+    documents
+        Metadata by key: `a/.zarray`, `a/.zattrs`, `a/.zgroup`, or `a/zarr.json`; objects, or text that holds one.
+    lindi
+        Whether attributes that are objects are in LINDI's form; kerchunk's are text.
+    """
+
+    def __init__(self, fingerprint: str, documents: Mapping[str, Any], *, lindi: bool = True) -> None:
+        self._fingerprint = fingerprint
+        self._nodes: dict[str, dict[str, Any]] = {}
+        self._compounds: dict[str, Any] = {}
+        self._unreadable: dict[str, str] = {}
+        self._manifests: dict[str, ChunkManifest] = {}
+        self._selections: dict[str, zarr3.Selection] = {}
+        self._chunks: dict[str, ArrayChunks] = {}
+        self._links = Links()
+        self._inline = bytearray()
+        self._lindi = lindi
+        self.plans: dict[str, ArrayPlan] = {}
+        self.sources = SourceTable()
+        self._read_documents(documents)
+
+    def add_manifest(self, path: str, manifest: ChunkManifest) -> None:
+        """Set where the chunks of an array lie, all at once."""
+        self._manifests[path] = manifest
+
+    # Metadata
+
+    def _read_documents(self, documents: Mapping[str, Any]) -> None:
+        for key, value in documents.items():
+            path, _, name = key.rpartition("/")
+            lindi = self._lindi and isinstance(documents.get(_attributes_key(path)), dict)
+            if name == ".zarray":
+                self._add_v2_array(path, key, _object(key, value), _attributes(documents, path), lindi=lindi)
+            elif name == ".zgroup":
+                self._add_v2_group(path, key, _attributes(documents, path), lindi=lindi)
+            elif name == "zarr.json":
+                self._add_v3(path, key, _object(key, value))
+        self._nodes.setdefault("", group_document({}))
+
+    def _set_node(self, path: str, key: str, document: dict[str, Any]) -> None:
+        if path in self._nodes:
+            raise _invalid(key, "the same path has other metadata, too")
+        if not all(part not in {"", ".", ".."} for part in path.split("/")) and path:
+            raise _invalid(key, "its path has an empty part, or '.' or '..'")
+        self._nodes[path] = document
+
+    def _add_v2_group(self, path: str, key: str, attributes: dict[str, Any], *, lindi: bool) -> None:
+        target = link_target(attributes)
+        if target is None:
+            self._set_node(path, key, group_document(plain_attributes(attributes, lindi=lindi)))
+        else:
+            self._links.add(path, target)
+
+    def _add_v2_array(
+        self,
+        path: str,
+        key: str,
+        zarray: dict[str, Any],
+        attributes: dict[str, Any],
+        *,
+        lindi: bool,
+    ) -> None:
+        reason = None
+        try:
+            plan = array_document(zarray, attributes, lindi=lindi)
+        except ValueError as error:
+            reason = str(error)
+        if reason is not None:
+            raise _invalid(key, reason)
+        self._compounds[path] = attributes.get("_COMPOUND_DTYPE")
+        self._add_array(path, key, plan)
+
+    def _add_v3(self, path: str, key: str, document: dict[str, Any]) -> None:
+        reason = None
+        try:
+            match document.get("node_type"):
+                case "group":
+                    attributes = zarr3.attributes(document)
+                    self._links.add_all(path, attributes.pop("_LINKS", None))
+                    self._set_node(path, key, group_document(attributes))
+                case "array":
+                    self._add_array(path, key, zarr3.array_plan(document))
+                case other:
+                    reason = f"its node_type {other!r} is neither 'group' nor 'array'"
+        except ValueError as error:
+            reason = str(error)
+        if reason is not None:
+            raise _invalid(key, reason)
+
+    def _add_array(self, path: str, key: str, plan: ArrayPlan) -> None:
+        self._set_node(path, key, plan.document)
+        self.plans[path] = plan
+        self._chunks[path] = ArrayChunks(path, plan)
+        if plan.unreadable is not None:
+            self._unreadable[path] = plan.unreadable
+
+    # Chunks
+
+    def add_entries(
+        self,
+        found: Scan,
+        *,
+        name: str,
+        relocate: Callable[[str], ByteRange | None] | None,
+        read: Callable[[str], bytes | None] | None,
+    ) -> None:
+        """Take in what was scanned besides the metadata.
+
+        Parameters
+        ----------
+        found
+            Its columns are used up.
+        name, relocate, read
+            As for `parse_json`.
+        """
+        members = found.members
+        templates = members.get("templates") or {}
+        if not isinstance(templates, dict) or not all(isinstance(value, str) for value in templates.values()):
+            raise _invalid("templates", "it is not an object of names and strings")
+        known = zarr3.parse_sources(members.get("sources") or {}, templates=templates)
+        urls = Urls(self.sources, templates, known, relocate)
+        self._selections = zarr3.parse_selections(members.get("selections") or {})
+        folders = {chunks.folder: chunks for chunks in self._chunks.values()}
+        found.runs.reverse()
+        while found.runs:
+            self._add_run(found.runs.pop(), folders, urls, list(found.urls))
+        for key, value in found.loose:
+            self._add_loose(key, value, urls)
+        self._add_gens(members.get("gen") or [], templates, urls)
+        self._add_indexes(members.get("indexes") or {}, urls, read, name)
+
+    def _add_run(self, run: Run, folders: dict[str, ArrayChunks], urls: Urls, written: list[str]) -> None:
+        chunks = folders.get(run.folder)
+        if chunks is not None and chunks.takes(run):
+            chunks.add_run(run, urls, written)
+            return
+        for i, coordinates in enumerate(run.coordinates.tolist()):
+            key = f"{run.folder}/" * bool(run.folder) + run.separator.join(map(str, coordinates))
+            self._add_loose(key, [written[run.urls[i]], int(run.offsets[i]), int(run.lengths[i])], urls)
+
+    def _add_loose(self, key: str, value: object, urls: Urls) -> None:
+        if is_metadata(key):
+            raise _invalid(key, "metadata must stand in the reference file itself")
+        chunks, name = self._array_of(key)
+        if value is None and chunks is not None and chunks.plan.prefix:
+            return  # as if it were not there, say the writers of Zarr v3 references
+        location = self._location(key, value, urls)
+        if chunks is None:  # an entry that belongs to nothing does no harm, unless it is broken
+            _log.warning("the reference %r belongs to no array and is left out", key)
+            return
+        chunks.add(key, name, *location)
+
+    def _array_of(self, key: str) -> tuple[ArrayChunks | None, str]:
+        """Return the array that a chunk's key belongs to, and the chunk's name in it (which may hold slashes)."""
+        path, _, name = key.rpartition("/")
+        while path not in self._chunks and path:
+            path, _, more = path.rpartition("/")
+            name = f"{more}/{name}"
+        return self._chunks.get(path), name
+
+    def _location(self, key: str, value: object, urls: Urls) -> tuple[int, int, int]:
+        match value:
+            case [str(url), offset, length] if type(offset) is int and type(length) is int:
+                if not 0 <= offset <= _MAX_OFFSET - length or not 0 <= length < WHOLE:
+                    raise _invalid(key, f"offset {offset} or length {length} is out of bounds")
+                return urls.locate(url, offset, length, key=key)
+            case [str(url)]:
+                return urls.locate(url, 0, WHOLE, key=key)
+            case str() | dict():
+                data = inline_bytes(key, value, limit=_MAX_INLINE)
+                self._inline += data
+                return INLINE, len(self._inline) - len(data), len(data)
+            case _:
+                raise _invalid(key, "an entry is [url, offset, length] with whole numbers, [url], or a string")
+
+    def _add_gens(self, entries: object, templates: dict[str, str], urls: Urls) -> None:
+        if not isinstance(entries, list):
+            raise _invalid("gen", "it is not a list")
+        for number, entry in enumerate(entries):
+            gen = parse_gen(entry, templates, number=number)
+            chunks = self._array_of_gen(gen)
+            if chunks is not None:
+                chunks.add_gen(gen, self.sources)
+                continue
+            for key, value in gen.entries():  # its array depends on a dimension
+                self._add_loose(key, value, urls)
+
+    def _array_of_gen(self, gen: Gen) -> ArrayChunks | None:
+        path = gen.key_prefix
+        while path:
+            path = path.rpartition("/")[0]
+            if path in self._chunks:
+                return self._chunks[path]
+        return self._chunks.get("") if "" in self._chunks else None
+
+    def _add_indexes(self, members: object, urls: Urls, read: Callable[[str], bytes | None] | None, name: str) -> None:
+        for path, index in zarr3.parse_indexes(members).items():
+            key = f"indexes of {path!r}"
+            if path not in self._chunks:
+                raise _invalid(key, "there is no such array")
+            if read is None:
+                raise _invalid(key, f"its index is a folder beside the reference file, and {name} lies in none")
+            source, _, _ = urls.locate(index.url, 0, WHOLE, key=key)
+            self._chunks[path].add_index(zarr3.index_manifest(index, self.plans[path].grid, read, source))
+
+    # The whole
+
+    def build(self) -> References:
+        """Return the references.
+
+        Raises
+        ------
+        InvalidReferences
+            If chunks contradict the metadata, or each other.
+        """
+        self._finish_objects()
+        held = Source("", data=memoryview(bytes(self._inline)))
+        self.sources.replace(INLINE, held)
+        manifests = {
+            path: self._manifests[path] if path in self._manifests else chunks.manifest(self._selections.get(path))
+            for path, chunks in self._chunks.items()
+        }
+        _add_implied_groups(self._nodes)
+        links, broken = self._links.resolved(self._nodes)
+        self._unreadable |= broken
+        return References(
+            fingerprint=self._fingerprint,
+            metadata=documents_of(self._links.written(self._nodes, links)),
+            manifests=manifests,
+            padded={
+                path: plan.raw_nbytes
+                for path, plan in self.plans.items()
+                if plan.raw_nbytes is not None and path not in self._manifests
+            },
+            selections=self._selections,
+            sources=self.sources,
+            links=links,
+            unreadable=self._unreadable,
+        )
+
+    def _finish_objects(self) -> None:
+        """Say of arrays of JSON what they hold, where the reference file holds it."""
+        for path, plan in self.plans.items():
+            if plan.compressor is None or plan.unreadable is not None:
+                continue
+            items: list[Any] = []
+            with contextlib.suppress(ValueError):  # what can't be decoded is an error when it is read
+                for offset, length in self._chunks[path].inline():
+                    items += json_items(self._inline[offset : offset + length], plan.compressor, limit=_MAX_INLINE)
+            self._nodes[path] = with_objects(plan, items, self._compounds.get(path)).document
+
+
+def _with_consolidated(documents: dict[str, Any]) -> dict[str, Any]:
+    """Add what only `.zmetadata` has; a document that stands by itself is what counts."""
+    consolidated = documents.pop(".zmetadata", None)
+    if consolidated is None:
+        return documents
+    below = _object(".zmetadata", consolidated).get("metadata")
+    if not isinstance(below, dict):
+        raise _invalid(".zmetadata", "it has no object called 'metadata'")
+    return {**below, **documents}
+
+
+def _attributes_key(path: str) -> str:
+    return f"{path}/.zattrs" if path else ".zattrs"
+
+
+def _attributes(documents: Mapping[str, Any], path: str) -> dict[str, Any]:
+    value = documents.get(_attributes_key(path))
+    return {} if value is None else _object(_attributes_key(path), value)
+
+
+def _object(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the file has
+    if isinstance(value, str):
+        data = inline_bytes(key, value, limit=_MAX_INLINE)
+        value = None
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(data)
+    if not isinstance(value, dict):
+        raise _invalid(key, "it is not a JSON object")
+    return value
+
+
+def _add_implied_groups(nodes: dict[str, dict[str, Any]]) -> None:
+    """Give groups that are only implied by paths a document."""
+    for path in list(nodes):
+        while path:
+            path = path.rpartition("/")[0]  # noqa: PLW2901 - walks up to the root
+            nodes.setdefault(path, group_document({}))
+
+
+def documents_of(nodes: Mapping[str, dict[str, Any]]) -> dict[str, bytes]:
+    """Return all `zarr.json`s by key; the root's consolidates the rest."""
+    below = {path: nodes[path] for path in sorted(nodes) if path}
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": below}
+    documents = {path: json.dumps(document).encode() for path, document in nodes.items()}
+    documents[""] = json.dumps({**nodes[""], "consolidated_metadata": consolidated}).encode()
+    return {f"{path}/zarr.json" if path else "zarr.json": document for path, document in documents.items()}
+
+
+def _invalid(key: str, reason: str) -> InvalidReferences:
+    return InvalidReferences(f"The entry {key!r} is not valid: {reason}.", key=key, reason=reason)
