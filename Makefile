@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 demo: $(VENV)/.installed-demo ## do the main job against the embedded archive: offline, without credentials
 	$(BIN)/lindi-dask demo
 
-test: $(VENV)/.installed-test ## run the tests
+test: $(VENV)/.installed-test .venv-lindi/.installed ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev ## lint, formatting, types
@@ -22,15 +22,23 @@ format: $(VENV)/.installed-dev ## mend what can be mended by a program
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-test ## time reading at 30 ms of latency against a plain loop
+bench: $(VENV)/.installed-test .venv-lindi/.installed .venv-peers/.installed ## reading, and opening references, beside others
 	$(BIN)/python tests/bench/read.py
+	$(BIN)/python tests/bench/references.py
 
 clean: ## remove what the other chores made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist lindi-dask-demo
+	rm -rf $(VENV) .venv-lindi .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist lindi-dask-demo
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lindi_dask needs Python 3.11 or newer; this is %d.%d. Say which: make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
+
+# LINDI itself wants zarr 2, and the peers what they want: each in a venv of its own
+.venv-%/.installed: tests/bench/peers/%.txt
+	$(PYTHON) -m venv .venv-$*
+	@echo "Installing $* into .venv-$* (a minute or so) ..."
+	.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
 
 # One stamp an extra: what is installed is what pyproject.toml says now
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python

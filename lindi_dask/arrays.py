@@ -17,7 +17,7 @@ from lindi_dask.factory import StoreFactory
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lindi_dask.store import LindiStore
 
@@ -166,10 +166,26 @@ def _blocks(array: zarr.Array[Any], chunks: Any) -> tuple[tuple[int, ...], ...]:
     if isinstance(chunks, dict):
         chunks = _by_axis(array, chunks)
     dtype = array.dtype if array.dtype.kind not in "OT" else _TEXT  # whose size dask can't tell
+    sizes = chunks if isinstance(chunks, tuple | list) else (chunks,) * array.ndim
+    if len(sizes) == array.ndim and "auto" in sizes and all(size in ("auto", -1, None) for size in sizes):
+        return _whole_chunks(array, sizes, dtype)
     blocks: tuple[tuple[int, ...], ...] = normalize_chunks(
         chunks, array.shape, dtype=dtype, previous_chunks=array.chunks
     )
     return blocks
+
+
+def _whole_chunks(array: zarr.Array[Any], sizes: Sequence[Any], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], ...]:
+    """Return blocks of whole chunks; dask is asked about the grid, as a million chunks one by one take it a second."""
+    grid = tuple(-(-extent // chunk) for extent, chunk in zip(array.shape, array.chunks, strict=True))
+    one_chunk = np.dtype(f"V{min(max(math.prod(array.chunks) * dtype.itemsize, 1), 2**31 - 1)}")
+    blocks = []
+    for counts, extent, chunk in zip(
+        normalize_chunks(tuple(sizes), grid, dtype=one_chunk), array.shape, array.chunks, strict=True
+    ):
+        whole = [count * chunk for count in counts]
+        blocks.append((*whole[:-1], extent - sum(whole[:-1])) if whole else ())
+    return tuple(blocks)
 
 
 def _by_axis(array: zarr.Array[Any], chunks: dict[Any, Any]) -> tuple[Any, ...]:

@@ -38,7 +38,7 @@ _MEMBERS: Final = frozenset(
 # Bytes that the fast parser is given at once: the lists in a block are fewer than start Python's garbage collector
 _SMALL_BLOCK, _LARGE_BLOCK = 2**14, 3 * 2**14
 _WINDOW = 2**14  # bytes that the entry-by-entry parser looks at, at first
-_PENDING = 2**15  # references that become columns at once
+_PENDING = 2**12  # references that become columns at once
 _WORTH_COLUMNS = 8
 _MAX_DEPTH = 32  # of metadata
 _BLANKS: Final = b" \t\r\n"

@@ -1,0 +1,120 @@
+"""The sample session in each of LINDI's forms: every array, every soft link, beside h5py and beside LINDI itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import zarr
+from numcodecs.registry import get_codec
+
+import lindi_dask as ld
+from lindi_dask import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import h5py
+
+    from lindi_dask.testing import EmbeddedArchive
+
+URL = "https://api.dandiarchive.org/api/assets/0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0/download/"
+LFP = "processing/ecephys/LFP/LFP/data"
+ADDED = "scratch/added"  # the array that LINDI staged into the bundles
+FORMS = {
+    "session.expanded.lindi.json": 54,
+    "session.lindi.json": 54,
+    "session.amended.lindi.d": 55,
+    "session.amended.lindi.tar": 55,
+}
+
+
+@pytest.fixture
+def served(
+    embedded_archive: EmbeddedArchive, own_key: Callable[[EmbeddedArchive], dict[str, str]], data: Path
+) -> dict[str, Any]:
+    """The options by which the URL of the sample files reaches the embargoed session of the embedded archive."""
+    embedded_archive.add(data / "session.nwb", asset_id="0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0")
+    return {"instances": own_key(embedded_archive)}
+
+
+@pytest.fixture
+def place(embedded_archive: EmbeddedArchive, data: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Copies a sample file or folder, its URLs those of the embedded archive."""
+    own = f"{embedded_archive.api_url}/assets/0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0/download/".encode()
+
+    def copy(name: str) -> Path:
+        copied = tmp_path / name
+        if (data / name).is_dir():
+            shutil.copytree(data / name, copied)
+            document = copied / "lindi.json"
+        else:
+            document = copied
+            shutil.copy(data / name, copied)
+        content = document.read_bytes()
+        if name.endswith(".tar"):  # in place: LINDI pads the document with blanks
+            changed = content.replace(URL.encode(), own)
+            spare = len(changed) - len(content)
+            end = changed.index(b" " * 64, changed.index(b'"refs"'))
+            content = (
+                changed[:end] + changed[end + spare :] if spare >= 0 else changed[:end] + b" " * -spare + changed[end:]
+            )
+        else:
+            content = content.replace(URL.encode(), own)
+        document.write_bytes(content)
+        return copied
+
+    return copy
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_array_of_the_session_is_equal_to_h5pys_or_says_why_it_cannot_be_read(
+    form: str,
+    served: dict[str, Any],
+    place: Callable[[str], Path],
+    session_h5: h5py.File,
+    assert_equal_to_h5py: Callable[..., None],
+) -> None:
+    group = ld.open_group(place(form), **served)
+    arrays = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
+    assert len(arrays) == FORMS[form]
+    linked = set() if "expanded" in form else {LFP}
+    for path, array in arrays.items():
+        if path in linked:
+            with pytest.raises(errors.UnsupportedArray, match="lindi-dask expand"):
+                array[...]
+        elif path != ADDED:
+            assert_equal_to_h5py(array, session_h5[path])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_soft_link_opens_as_what_it_points_at(
+    form: str, served: dict[str, Any], place: Callable[[str], Path], session_h5: h5py.File
+) -> None:
+    path = place(form)
+    links = ld.open_store(path, **served).references.links
+    assert len(links) == 5
+    group = ld.open_group(path, **served)
+    for link, target in links.items():
+        assert session_h5.get(link, getlink=True).path == f"/{target}"
+        assert group[link].attrs.asdict() == group[target].attrs.asdict()
+
+
+@pytest.mark.parametrize("form", ["session.amended.lindi.d", "session.amended.lindi.tar"])
+def test_staged_chunks_are_read_from_the_bundle(
+    form: str, served: dict[str, Any], place: Callable[[str], Path], data: Path
+) -> None:
+    document = json.loads((data / "session.amended.lindi.d" / "lindi.json").read_text())["refs"]
+    zarray = document[f"{ADDED}/.zarray"]
+    truth = np.zeros([5 * zarray["chunks"][0], *zarray["shape"][1:]], zarray["dtype"])
+    for i in range(5):
+        encoded = (data / "session.amended.lindi.d" / "blobs" / ADDED / f"{i}.0").read_bytes()
+        chunk = np.frombuffer(get_codec(zarray["compressor"]).decode(encoded), zarray["dtype"])
+        truth[i * zarray["chunks"][0] : (i + 1) * zarray["chunks"][0]] = chunk.reshape(zarray["chunks"])
+    array = ld.open_array(place(form), ADDED, **served)
+    assert array.shape == tuple(zarray["shape"])
+    np.testing.assert_array_equal(array.compute(), truth[: zarray["shape"][0]])
