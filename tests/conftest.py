@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 pytest_plugins = ["lindi_dask.testing.fixtures"]
 
 DATA = Path(__file__).parent / "data"
+READER = Path(__file__).parent / "lindi_reader" / "read.py"
+LINDI_PYTHON = Path(os.environ.get("LINDI_PYTHON", Path(__file__).parent.parent / ".venv-lindi" / "bin" / "python"))
+
+Json = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +93,32 @@ def assert_equal_to_h5py() -> Callable[[zarr.Array[Any], h5py.Dataset], None]:
             np.testing.assert_array_equal(values, truth[...])
 
     return check
+
+
+@pytest.fixture(scope="session")
+def lindi() -> Callable[[Path, Path], Json]:
+    """Describes a reference file as LINDI reads it."""
+    if not LINDI_PYTHON.is_file():
+        pytest.fail(f"LINDI has no environment at {LINDI_PYTHON}: make .venv-lindi, or set LINDI_PYTHON")
+
+    def describe(references: Path, hdf5: Path) -> Json:
+        command = [str(LINDI_PYTHON), str(READER), str(references), str(hdf5)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found: Json = json.loads(done.stdout)
+        return found
+
+    return describe
+
+
+@pytest.fixture(scope="session")
+def lindi_truth(session_h5: h5py.File) -> Json:
+    """The sample session as `lindi` would describe it if it read what h5py does."""
+    spec = importlib.util.spec_from_file_location("lindi_reader", READER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Json = json.loads(json.dumps(module.described(session_h5)))
+    assert len(found) == 180  # datasets, and the attributes of all nodes, also behind links
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -118,3 +119,29 @@ def test_staged_chunks_are_read_from_the_bundle(
     array = ld.open_array(place(form), ADDED, **served)
     assert array.shape == tuple(zarray["shape"])
     np.testing.assert_array_equal(array.compute(), truth[: zarray["shape"][0]])
+
+
+@pytest.mark.parametrize("form", ["session.amended.lindi.d", "session.amended.lindi.tar"])
+def test_the_bundles_are_read_as_lindi_reads_them(
+    form: str, served: dict[str, Any], place: Callable[[str], Path], data: Path, lindi: Callable[[Path, Path], Any]
+) -> None:
+    path = place(form)
+    theirs = {name: found for name, found in lindi(path, data / "session.nwb").items() if not name.endswith("@")}
+    group = ld.open_group(path, **served)
+    behind_links = {f"/{link}" for link in ld.open_store(path, **served).references.links}
+    own = {name for name in theirs if not any(name == link or name.startswith(f"{link}/") for link in behind_links)}
+    assert len(own) == 55
+    for name in own - {f"/{LFP}"}:
+        array: Any = group[name.strip("/")]
+        values = np.asarray(array[...], dtype=array.dtype)
+        shape, *held = theirs[name] if isinstance(theirs[name], list) else (list(values.shape),)
+        assert list(values.shape) == shape
+        match held:
+            case [str(dtype), str(digest)]:
+                assert values.dtype.str == dtype
+                assert hashlib.sha256(values.tobytes()).hexdigest() == digest
+            case [list(texts)]:
+                assert [text.removeprefix("-> ") for text in texts] == values.reshape(-1).tolist()
+            case _:  # a compound, by field
+                for field, (_, dtype, digest) in theirs[name].items():
+                    assert hashlib.sha256(values[field].astype(dtype).tobytes()).hexdigest() == digest

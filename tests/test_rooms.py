@@ -22,7 +22,7 @@ LEVELS = [
     {"process", "index_cache", "decode", "object_codecs"},
     {"remote"},
     {"loading", "codecs"},
-    {"saving"},
+    {"saving", "listing"},
     {"store"},
     {"factory"},
     {"arrays"},
@@ -86,4 +86,12 @@ def test_the_planners_and_readings_of_answers_do_no_io() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert sorted(lindi_dask.__all__) == lindi_dask.__all__
-    assert set(lindi_dask.__all__) == {"LindiStore", "StoreFactory", "errors", "open_array", "open_group", "open_store"}
+    assert set(lindi_dask.__all__) == {
+        "LindiStore",
+        "References",
+        "StoreFactory",
+        "errors",
+        "open_array",
+        "open_group",
+        "open_store",
+    }

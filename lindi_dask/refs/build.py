@@ -351,9 +351,12 @@ class Builder:
         for path, plan in self.plans.items():
             if plan.compressor is None or plan.unreadable is not None:
                 continue
+            chunks = self._chunks[path].inline()
+            if path in self._manifests or chunks is None:
+                continue  # what they hold is not known here
             items: list[Any] = []
             with contextlib.suppress(ValueError):  # what can't be decoded is an error when it is read
-                for offset, length in self._chunks[path].inline():
+                for offset, length in chunks:
                     items += json_items(self._inline[offset : offset + length], plan.compressor, limit=_MAX_INLINE)
             self._nodes[path] = with_objects(plan, items, self._compounds.get(path)).document
 

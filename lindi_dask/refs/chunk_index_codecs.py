@@ -1,4 +1,4 @@
-"""The codecs of a chunk index, undone: none makes more bytes than the chunk may have, whatever its header says. Pure."""
+"""The codecs of a chunk index, undone: none makes more bytes than the chunk may have, whatever its header says."""
 
 from __future__ import annotations
 

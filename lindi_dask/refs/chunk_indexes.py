@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ChunkIndex", "index_manifest", "parse_indexes"]
 
 _MAX_OFFSET: Final = 2**63 - 2**32  # so that offset plus length stays below 2**63
+_MAX_NBYTES: Final = 2**31  # of an index, decoded
 
 
 @dataclass(frozen=True, slots=True)

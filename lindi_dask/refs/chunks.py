@@ -15,7 +15,7 @@ from lindi_dask.refs.templates import expand
 from lindi_dask.refs.zarr3 import shortest_nbytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -197,11 +197,12 @@ class ArrayChunks:
         """Take in an index that holds the array's chunks."""
         self._index = index
 
-    def inline(self) -> Iterator[tuple[int, int]]:
-        """Yield offset and length of the chunks that the reference file holds, in the order of the grid."""
-        for _, (source, offset, length) in sorted(zip(self._places, self._locations, strict=True)):
-            if source == INLINE:
-                yield offset, length
+    def inline(self) -> list[tuple[int, int]] | None:
+        """Return offset and length of each chunk, in the order of the grid; None unless the file itself holds them all."""
+        if self._parts or self._gens or self._index or any(source != INLINE for source, _, _ in self._locations):
+            return None
+        chunks = sorted(zip(self._places, self._locations, strict=True))
+        return [(offset, length) for _, (_, offset, length) in chunks]
 
     def manifest(self, selection: Selection | None) -> ChunkManifest:
         """Return where the chunks lie.

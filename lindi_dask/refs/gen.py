@@ -22,6 +22,7 @@ from lindi_dask.refs.gen_columns import (
     Block,
     Dimension,
     Fault,
+    GenColumns,
     quantity_column,
     refuse,
     rows_at_once,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.refs.references import SourceTable
 
-__all__ = ["Gen", "GenColumns", "parse_gen"]
+__all__ = ["Gen", "parse_gen"]
 
 _MAX_COUNT: Final = 20_000_000  # combinations: as entries of a reference file
 _MAX_WORK: Final = 2**31  # combinations times numbers and names in the texts: some ten seconds
@@ -49,20 +50,6 @@ _MAX_DIGITS: Final = 256  # characters of an offset or a length
 
 _TEXTS = ("key", "url", "offset", "length")
 _RANGE = (("start", 0), ("stop", 0), ("step", 1))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GenColumns:
-    """The entries of a gen, one row a combination."""
-
-    places: NDArray[np.uint64]
-    """in the grid of the array, C order; none twice"""
-    sources: NDArray[np.uint32]
-    """numbers in the source table"""
-    offsets: NDArray[np.uint64]
-    """bytes, from the start of the source"""
-    lengths: NDArray[np.uint32]
-    """bytes, or WHOLE"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,6 +29,7 @@ __all__ = [
     "Block",
     "Dimension",
     "Fault",
+    "GenColumns",
     "number_column",
     "quantity_column",
     "refuse",
@@ -99,6 +100,20 @@ class Block:
         return cls(
             rows.stop - rows.start, positions, {name: dimensions[name].at(positions[name]) for name in positions}
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenColumns:
+    """The entries of a gen, one row a combination."""
+
+    places: NDArray[np.uint64]
+    """in the grid of the array, C order; none twice"""
+    sources: NDArray[np.uint32]
+    """numbers in the source table"""
+    offsets: NDArray[np.uint64]
+    """bytes, from the start of the source"""
+    lengths: NDArray[np.uint32]
+    """bytes, or WHOLE"""
 
 
 def refuse(bad: bool | NDArray[np.bool_], reason: str) -> None:

@@ -10,7 +10,16 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["REFERENCE_CHARS", "Kind", "UntranslatableError", "compound_kind", "json_float", "v2_kind"]
+__all__ = [
+    "MAX_ITEM_NBYTES",
+    "NUMERIC",
+    "REFERENCE_CHARS",
+    "Kind",
+    "UntranslatableError",
+    "compound_kind",
+    "json_float",
+    "v2_kind",
+]
 
 NUMERIC: Final = {
     "b1": "bool",
@@ -24,7 +33,9 @@ NUMERIC: Final = {
 REFERENCE_CHARS: Final = 512
 """characters that a text field of a compound has where no data tell how many it needs (as in hdmf-zarr)"""
 
-_MAX_ITEM_NBYTES = 2**20
+MAX_ITEM_NBYTES: Final = 2**20
+"""bytes that an element of a type of one size may have in an uncompressed chunk"""
+
 _TEXT = re.compile(r"[<>|]U([1-9][0-9]{0,5})")
 _BYTES = re.compile(r"\|S([1-9][0-9]{0,5})")
 _OBJECT_CODECS = frozenset(("json2", "vlen-utf8", "vlen-bytes"))

@@ -67,7 +67,11 @@ def place_of(grid: tuple[int, ...], name: str) -> int | None:
 
 def name_of(grid: tuple[int, ...], place: int) -> str:
     """Return the name of the chunk at a place (C order) of a grid."""
-    return ".".join(map(str, np.unravel_index(place, grid))) if grid else "0"
+    numbers = []
+    for extent in reversed(grid):
+        place, number = divmod(place, extent)
+        numbers.append(str(number))
+    return ".".join(reversed(numbers)) or "0"
 
 
 class ChunkManifest(ABC):

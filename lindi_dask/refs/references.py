@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from os import PathLike
 
     from lindi_dask.refs.manifest import ChunkManifest
     from lindi_dask.refs.selections import Selection
@@ -90,3 +91,16 @@ class References:
     """soft links: path of the link -> path of what it points at, both from the root, without a leading slash"""
     unreadable: Mapping[str, str]
     """why an array or a link can't be read, by path"""
+
+    writer: ClassVar[Callable[..., None] | None] = None
+    """what `save` calls: files are not this room's affair, and `lindi_dask.saving` puts itself here"""
+
+    def save(self, path: str | PathLike[str], **options: Any) -> None:  # noqa: ANN401 - those of the writer
+        """Write a reference file, of the form that the ending of `path` says.
+
+        Parameters and errors are those of `lindi_dask.saving.save`.
+        """
+        writer = type(self).writer
+        if writer is None:
+            raise RuntimeError("import lindi_dask first: it has what writes references")
+        writer(self, path, **options)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from lindi_dask.refs.kinds import NUMERIC, Kind, UntranslatableError
 
-__all__ = ["v3_codecs"]
+__all__ = ["BLOSC_SHUFFLE", "v3_codecs"]
 
-_BYTES_CODECS = frozenset(
-    (
-        "adler32",
-        "bz2",
-        "crc32",
-        "crc32c",
-        "fletcher32",
-        "gzip",
-        "jenkins_lookup3",
-        "lz4",
-        "lzma",
-        "shuffle",
-        "zlib",
-    )
-)
-_ARRAY_CODECS = frozenset(("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize"))
+BLOSC_SHUFFLE: Final = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
+"""numcodecs' numbers -> v3's names"""
+
+# What each takes: numcodecs refuses all else, and so would a version of it that does not know a member that matters
+_BYTES_CODECS: Final = {
+    "adler32": {"location"},
+    "bz2": {"level"},
+    "crc32": {"location"},
+    "crc32c": {"location"},
+    "fletcher32": set[str](),
+    "gzip": {"level"},
+    "jenkins_lookup3": {"initval", "prefix"},
+    "lz4": {"acceleration"},
+    "lzma": {"check", "filters", "format", "preset"},
+    "shuffle": {"elementsize"},
+    "zlib": {"level"},
+}
+_ARRAY_CODECS: Final = {
+    "astype": {"decode_dtype", "encode_dtype"},
+    "bitround": {"keepbits"},
+    "delta": {"astype", "dtype"},
+    "fixedscaleoffset": {"astype", "dtype", "offset", "scale"},
+    "packbits": set[str](),
+    "quantize": {"astype", "digits", "dtype"},
+}
+_JSON_WRITING = {"allow_nan", "check_circular", "ensure_ascii", "indent", "separators", "skipkeys", "sort_keys"}
+_KNOWN: Final = {
+    **_BYTES_CODECS,
+    **_ARRAY_CODECS,
+    "json2": _JSON_WRITING | {"encoding", "strict"},
+    "vlen-bytes": set[str](),
+    "vlen-utf8": set[str](),
+    "blosc": {"blocksize", "clevel", "cname", "shuffle", "typesize"},
+    "zstd": {"checksum", "level"},
+}
 _TYPES_OF = {"astype": ("decode_dtype", "encode_dtype")}  # of a filter's two sides; others call them dtype and astype
-_BLOSC_SHUFFLE = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
 _BLOSC_COMPRESSORS = frozenset(("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"))
 
 
@@ -46,7 +64,10 @@ def v3_codecs(zarray: dict[str, Any], kind: Kind, *, ndim: int) -> list[dict[str
     UntranslatableError
         If one of them can't be read.
     """
-    steps = [step for step in _steps(zarray) if step["id"] != kind.object_codec]
+    steps = _steps(zarray)
+    for step in steps:
+        _check_members(step)
+    steps = [step for step in steps if step["id"] != kind.object_codec]
     names = [step["id"] for step in steps]
     split = next((i for i, name in enumerate(names) if name not in _ARRAY_CODECS), len(names))
     if any(name in _ARRAY_CODECS for name in names[split:]):
@@ -101,6 +122,16 @@ def _steps(zarray: dict[str, Any]) -> list[dict[str, Any]]:
     return steps
 
 
+def _check_members(step: dict[str, Any]) -> None:
+    name = step["id"]
+    if name not in _KNOWN:
+        raise UntranslatableError(f"its filter {name!r} can't be read")
+    if unknown := step.keys() - _KNOWN[name] - {"id"}:
+        raise UntranslatableError(f"its filter {name!r} has a member {min(unknown)!r}, which is not known")
+    if name == "json2" and step.get("encoding", "utf-8") != "utf-8":
+        raise UntranslatableError(f"its filter 'json2' has the encoding {step['encoding']!r}, which can't be read")
+
+
 def _codec(step: dict[str, Any], kind: Kind) -> dict[str, Any]:
     name = step["id"]
     configuration = {key: value for key, value in step.items() if key != "id"}
@@ -113,7 +144,7 @@ def _codec(step: dict[str, Any], kind: Kind) -> dict[str, Any]:
         configuration = {
             "cname": cname,
             "clevel": _whole(configuration, "clevel", 5),
-            "shuffle": _BLOSC_SHUFFLE.get(shuffle, "shuffle"),
+            "shuffle": BLOSC_SHUFFLE.get(shuffle, "shuffle"),
             "typesize": kind.itemsize or 1,
             "blocksize": _whole(configuration, "blocksize", 0),
         }
@@ -126,9 +157,7 @@ def _codec(step: dict[str, Any], kind: Kind) -> dict[str, Any]:
         return {"name": "zstd", "configuration": configuration}
     if name == "shuffle":  # said outright: left out, numcodecs takes 4, and zarr the size of an item
         configuration["elementsize"] = _whole(configuration, "elementsize", 4)
-    if name in _BYTES_CODECS or name in _ARRAY_CODECS:
-        return {"name": f"numcodecs.{name}", "configuration": configuration}
-    raise UntranslatableError(f"its filter {name!r} can't be read")
+    return {"name": f"numcodecs.{name}", "configuration": configuration}
 
 
 def _whole(configuration: dict[str, Any], field: str, default: int) -> int:

@@ -10,10 +10,8 @@ README, "The refs.json Format"; https://github.com/catalystneuro/zarr-non-finite
 
 from __future__ import annotations
 
-import base64
 import math
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,10 +19,11 @@ import numpy as np
 from lindi_dask.errors import InvalidReferences
 from lindi_dask.refs.chunk_indexes import ChunkIndex, index_manifest, parse_indexes
 from lindi_dask.refs.dialect import ArrayPlan
-from lindi_dask.refs.kinds import NUMERIC, Kind, UntranslatableError, json_float
+from lindi_dask.refs.kinds import Kind, UntranslatableError
 from lindi_dask.refs.selections import Selection, parse_selections
 from lindi_dask.refs.templates import expand
-from lindi_dask.refs.v2_codecs import v3_codecs
+from lindi_dask.refs.v3_codecs import checked_codecs, has_axes, is_deflated, refuse_pickle
+from lindi_dask.refs.v3_kinds import check_members, named, v3_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,36 +43,13 @@ __all__ = [
 ]
 
 _MAX_CHUNK_NBYTES: Final = 2**31  # zarr-python's codecs take no more
-_MAX_ITEM_NBYTES: Final = 2**20
-_MEMBERS: Final = frozenset(
-    (
-        "attributes",
-        "chunk_grid",
-        "chunk_key_encoding",
-        "codecs",
-        "data_type",
-        "dimension_names",
-        "fill_value",
-        "node_type",
-        "shape",
-        "storage_transformers",
-        "zarr_format",
-    )
-)
-_NUMBERS: Final = frozenset(NUMERIC.values())
-_TO_BYTES: Final = frozenset(("bytes", "sharding_indexed", "vlen-bytes", "vlen-utf8"))
-_BLOSC_SHUFFLE: Final = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
-_NUMCODECS: Final = "numcodecs."
-_FILTER_TYPES: Final = {
-    "astype": ("decode_dtype", "encode_dtype"),
-    **dict.fromkeys(("delta", "fixedscaleoffset", "quantize"), ("dtype", "astype")),
-}
+_LAYOUT = {"chunk_grid", "chunk_key_encoding", "codecs", "data_type", "fill_value", "shape", "storage_transformers"}
+_MEMBERS: Final = frozenset(_LAYOUT | {"attributes", "dimension_names", "node_type", "zarr_format"})
 
 _NON_FINITE: Final = "2adc9aac-d676-4e93-8feb-903b6ae9e08a"
 _CONVENTIONS: Final = "zarr_conventions"
 _ESCAPE: Final = "_str_"
 _MARKED = re.compile(r"(?:_str_)*(?:NaN|-?Infinity)")
-_HEXADECIMAL = re.compile(r"0x[0-9A-Fa-f]+")
 _ETAG = re.compile(r"[!#-~\x80-\xff]{1,1024}")  # RFC 9110, 8.8.3
 
 
@@ -96,11 +72,11 @@ def array_plan(document: dict[str, Any]) -> ArrayPlan:
     if (document.get("zarr_format"), document.get("node_type")) != (3, "array"):
         raise ValueError("it does not describe a Zarr v3 array")
     codecs = document.get("codecs")
-    _refuse_pickle(codecs)
+    refuse_pickle(codecs)
     shape = _extents(document.get("shape"), "shape")
     chunks = _chunks(document, shape)
     plain = attributes(document)
-    if plain.get("_SCALAR") is True and shape == chunks == (1,) and not _has_axes(codecs):
+    if plain.get("_SCALAR") is True and shape == chunks == (1,) and not has_axes(codecs):
         del plain["_SCALAR"]
         shape = chunks = ()
     grid = tuple(-(-extent // chunk) for extent, chunk in zip(shape, chunks, strict=True))
@@ -116,7 +92,6 @@ def array_plan(document: dict[str, Any]) -> ArrayPlan:
         translated = [{"name": "vlen-utf8"}]
     nbytes = None if kind is None or kind.itemsize is None else kind.itemsize * math.prod(chunks)
     names = [codec["name"] for codec in translated]
-    raw = nbytes if names == ["bytes"] else None
     return ArrayPlan(
         document={
             "zarr_format": 3,
@@ -133,10 +108,11 @@ def array_plan(document: dict[str, Any]) -> ArrayPlan:
         grid=grid,
         separator=separator,
         prefix=prefix,
-        raw_nbytes=raw,
-        tail_nbytes=None if raw is None else _tail_nbytes(shape, chunks, raw),
-        deflated=nbytes if _is_deflated(names) else None,
+        raw_nbytes=nbytes if names == ["bytes"] else None,
+        tail_nbytes=None,
+        deflated=nbytes if is_deflated(names) else None,
         unreadable=unreadable,
+        may_end_early=True,
     )
 
 
@@ -293,7 +269,8 @@ def _chunks(document: dict[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]
 
 def _encoding(encoding: object) -> tuple[str, str]:
     """Return prefix and separator of the chunks' keys."""
-    name, configuration = _named(encoding, "chunk key encoding", allowed={"separator"})
+    name, configuration = named(encoding, "chunk key encoding")
+    check_members(name, configuration, {"separator"}, what="chunk key encoding")
     if name in ("default", "v2"):
         separator = configuration.get("separator", "/" if name == "default" else ".")
         if separator in ("/", "."):
@@ -303,14 +280,14 @@ def _encoding(encoding: object) -> tuple[str, str]:
 
 def _elements(document: dict[str, Any], chunks: tuple[int, ...]) -> tuple[Kind, list[dict[str, Any]]]:
     """Return what the elements are, and the codecs that keep them."""
-    _check_members(document)
-    kind = _kind(document.get("data_type"), document.get("fill_value"))
+    _check_document(document)
+    kind = v3_kind(document.get("data_type"), document.get("fill_value"))
     if (kind.itemsize or 1) * math.prod(chunks) >= _MAX_CHUNK_NBYTES:
         raise UntranslatableError(f"its chunks of {list(chunks)} elements are larger than 2 GiB")
-    return kind, _codecs(document.get("codecs"), kind, chunks)
+    return kind, checked_codecs(document.get("codecs"), kind, chunks)
 
 
-def _check_members(document: dict[str, Any]) -> None:
+def _check_document(document: dict[str, Any]) -> None:
     for name, value in document.items():
         ignorable = isinstance(value, dict) and value.get("must_understand") is False
         if name not in _MEMBERS and not ignorable:
@@ -327,333 +304,3 @@ def _dimension_names(document: dict[str, Any], plain: dict[str, Any], ndim: int)
         if isinstance(names, list) and len(names) == ndim and all(isinstance(name, str | None) for name in names):
             return {"dimension_names": names}
     return {}
-
-
-def _tail_nbytes(shape: tuple[int, ...], chunks: tuple[int, ...], raw_nbytes: int) -> int | None:
-    if not shape or shape[1:] != chunks[1:] or shape[0] % chunks[0] == 0:
-        return None
-    return raw_nbytes // chunks[0] * (shape[0] % chunks[0])
-
-
-def _named(value: object, what: str, *, allowed: set[str] | None) -> tuple[str, dict[str, Any]]:
-    """Return name and configuration of an extension: an object, or only a name.
-
-    Parameters
-    ----------
-    value
-        Of the document.
-    what
-        For the error.
-    allowed
-        Members that a configuration may have, or None for any.
-    """
-    if isinstance(value, str):
-        return value, {}
-    name = value.get("name") if isinstance(value, dict) else None
-    configuration = {} if not isinstance(value, dict) else value.get("configuration")
-    configuration = {} if configuration is None else configuration
-    if not isinstance(name, str) or not isinstance(configuration, dict):
-        raise UntranslatableError(f"its {what} {value!r} has no name or no configuration")
-    unknown = set(configuration) - (set(configuration) if allowed is None else allowed)
-    if unknown:
-        raise UntranslatableError(f"its {what} {name!r} has {sorted(map(str, unknown))}, which is not known")
-    return name, configuration
-
-
-# What the elements are
-
-
-def _kind(data_type: object, fill_value: object) -> Kind:
-    name, configuration = _named(data_type, "data type", allowed={"fields", "length_bytes"})
-    if name in _NUMBERS and not configuration:
-        return _number(name, fill_value)
-    if name == "string" and not configuration:
-        return Kind("string", "str", {"name": "vlen-utf8"}, _text_fill(fill_value), None)
-    if name == "variable_length_bytes" and not configuration:
-        return Kind(name, "bytes", {"name": "vlen-bytes"}, _base64_fill(fill_value, None), None)
-    size = configuration.get("length_bytes")
-    if set(configuration) == {"length_bytes"} and type(size) is int and 0 < size <= _MAX_ITEM_NBYTES:
-        plain = {"name": name, "configuration": {"length_bytes": size}}
-        if name == "null_terminated_bytes":
-            return Kind(plain, f"S{size}", {"name": "bytes"}, _base64_fill(fill_value, size), size)
-        if name == "fixed_length_utf32" and size % 4 == 0:
-            text = _text_fill(fill_value)
-            if 4 * len(text) > size:
-                raise UntranslatableError(f"its fill value {fill_value!r} is longer than {size // 4} characters")
-            return Kind(plain, "str", _little(), text, size, "little")
-    if name in ("struct", "structured") and set(configuration) == {"fields"}:
-        return _compound(configuration["fields"], fill_value)
-    raise UntranslatableError(f"its data type {data_type!r} is not known")
-
-
-def _little() -> dict[str, Any]:
-    return {"name": "bytes", "configuration": {"endian": "little"}}
-
-
-def _number(name: str, fill_value: object) -> Kind:
-    size = np.dtype(name).itemsize
-    endian = "little" if size > 1 else None
-    return Kind(name, name, _little() if endian else {"name": "bytes"}, _number_fill(fill_value, name), size, endian)
-
-
-def _number_fill(value: Any, name: str) -> Any:  # noqa: ANN401 - JSON in, JSON out
-    bits = 8 * np.dtype(name).itemsize
-    if name.startswith("complex"):
-        if isinstance(value, list) and len(value) == 2:
-            return [_number_fill(part, f"float{bits // 2}") for part in value]
-    elif name.startswith("float"):
-        if value in ("NaN", "Infinity", "-Infinity"):
-            return value
-        if isinstance(value, str) and _HEXADECIMAL.fullmatch(value) and len(value) == 2 + bits // 4:
-            return value
-        if isinstance(value, float) or (type(value) is int and abs(value) < 2**1023):
-            with np.errstate(over="ignore"):
-                overflows = math.isfinite(value) and not np.isfinite(np.dtype(name).type(value))
-            if not overflows:
-                return json_float(float(value))
-    elif name == "bool":
-        if isinstance(value, bool):
-            return value
-    elif (type(value) is int or (isinstance(value, float) and value.is_integer())) and (
-        np.iinfo(name).min <= value <= np.iinfo(name).max
-    ):
-        return int(value)
-    raise UntranslatableError(f"its fill value {value!r} is not one of {name}")
-
-
-def _text_fill(value: object) -> str:
-    if isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value):
-        return value
-    raise UntranslatableError(f"its fill value {value!r} is not text")
-
-
-def _base64_fill(value: object, size: int | None) -> str:
-    data = _unbase64(value)
-    if data is None or (size is not None and len(data) > size):
-        limit = "" if size is None else f" of up to {size} bytes"
-        raise UntranslatableError(f"its fill value {value!r} is not a text{limit} in base64")
-    return base64.b64encode(data).decode("ascii")
-
-
-def _unbase64(value: object) -> bytes | None:
-    try:
-        return base64.b64decode(value, validate=True) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _compound(fields: object, fill_value: object) -> Kind:
-    """Packed records, in the form that zarr 3.1.6 knows: `structured`, with pairs and a fill value in base64."""
-    kinds: dict[str, Kind] = {}
-    listed = fields if isinstance(fields, list) else []
-    fills = fill_value if isinstance(fill_value, dict) else {}
-    for field in listed:
-        match field:
-            case [str(name), data_type] | {"name": str(name), "data_type": data_type} if name and name not in kinds:
-                kinds[name] = _field(name, data_type, fills)
-            case _:
-                raise UntranslatableError(f"its compound field {field!r} can't be read")
-    size = sum(kind.itemsize or 0 for kind in kinds.values())
-    if not kinds or size > _MAX_ITEM_NBYTES:
-        raise UntranslatableError(f"its compound type of {len(kinds)} fields and {size} bytes can't be read")
-    if isinstance(fill_value, dict) and set(fill_value) <= set(kinds):
-        filled = b"".join(_packed(kind) for kind in kinds.values())
-    else:
-        filled = _unbase64(fill_value) or b""
-    if len(filled) != size:
-        raise UntranslatableError(f"its fill value {fill_value!r} is not a record of {size} bytes")
-    pairs = [[name, kind.data_type] for name, kind in kinds.items()]
-    data_type = {"name": "structured", "configuration": {"fields": pairs}}
-    return Kind(data_type, "", _little(), base64.b64encode(filled).decode("ascii"), size, "little")
-
-
-def _field(name: str, data_type: object, fills: dict[str, Any]) -> Kind:
-    """Return what a field is; where the fill value has nothing for it, zeros."""
-    type_name, _ = _named(data_type, "compound field", allowed=None)
-    if type_name not in _NUMBERS and type_name not in ("fixed_length_utf32", "null_terminated_bytes"):
-        raise UntranslatableError(f"its compound field {name!r} has the data type {data_type!r}, which can't be read")
-    zero: Any = "" if type_name not in _NUMBERS else False if type_name == "bool" else 0
-    return _kind(data_type, fills.get(name, [0, 0] if type_name.startswith("complex") else zero))
-
-
-def _packed(kind: Kind) -> bytes:
-    """Return the bytes of a field's fill value, little-endian."""
-    fill, size = kind.fill_value, kind.itemsize or 0
-    if isinstance(kind.data_type, dict):
-        data = fill.encode("utf-32-le") if kind.endian else base64.b64decode(fill)
-        return bytes(data.ljust(size, b"\0"))
-    if isinstance(fill, str) and fill.startswith("0x"):
-        return bytes.fromhex(fill[2:])[::-1]
-    if isinstance(fill, list):
-        half = replace(kind, data_type=f"float{4 * size}", itemsize=size // 2)
-        return b"".join(_packed(replace(half, fill_value=part)) for part in fill)
-    dtype = np.dtype(kind.data_type).newbyteorder("<")
-    return np.array(float(fill) if isinstance(fill, str) else fill, dtype).tobytes()
-
-
-# Codecs
-
-
-def _refuse_pickle(codecs: object) -> None:
-    waiting = [codecs]
-    while waiting:
-        match waiting.pop():
-            case "pickle" | "numcodecs.pickle":
-                raise ValueError("the codec 'pickle' runs whatever code the file holds, and is never used")
-            case list(items):
-                waiting += items
-            case dict(members):
-                waiting += members.values()
-
-
-def _has_axes(codecs: object) -> bool:
-    """Whether a codec names dimensions, so that the array must keep those that it has."""
-    listed = codecs if isinstance(codecs, list) else []
-    return any(isinstance(codec, dict) and codec.get("name") in ("transpose", "sharding_indexed") for codec in listed)
-
-
-def _codecs(codecs: object, kind: Kind, chunks: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return codecs as every zarr that we read with takes them, in the order of encoding."""
-    if not isinstance(codecs, list):
-        raise UntranslatableError(f"its codecs {codecs!r} are no list")
-    steps = [_named(codec, "codec", allowed=None) for codec in codecs]
-    names = [name for name, _ in steps]
-    middle = [i for i, name in enumerate(names) if name in _TO_BYTES]
-    if len(middle) != 1:
-        raise UntranslatableError(f"its codecs {names} have not one that makes bytes, of those that are known")
-    at = middle[0]
-    if names[at] == "sharding_indexed":
-        if len(names) > 1:
-            raise UntranslatableError(f"its codecs {names} have more beside shards, which can't be read yet")
-        return [_sharding(*steps[0], kind, chunks)]
-    kind = _to_bytes(*steps[at], kind)
-    before = _array_codecs(steps[:at], kind, len(chunks))
-    kind_behind = kind if all(codec["name"] == "transpose" for codec in before) else replace(kind, itemsize=None)
-    return [*before, kind.to_bytes, *(_bytes_codec(*step, kind_behind) for step in steps[at + 1 :])]
-
-
-def _to_bytes(name: str, configuration: dict[str, Any], kind: Kind) -> Kind:
-    """Return the kind with the codec that makes its bytes."""
-    if name != kind.to_bytes["name"] or set(configuration) - ({"endian"} if name == "bytes" else set()):
-        raise UntranslatableError(f"its codec {name!r} with {configuration} does not suit the type of its elements")
-    endian = configuration.get("endian")
-    if endian not in (None, "little", "big"):
-        raise UntranslatableError(f"its order of bytes {endian!r} is neither little nor big")
-    if kind.endian is None:
-        return kind
-    if not kind.name:
-        if endian == "big":  # zarr 3.1 would read them without swapping
-            raise UntranslatableError("its compounds are big-endian, which can't be read yet")
-        return kind
-    if endian is None:
-        raise UntranslatableError("its codec 'bytes' does not say the order of bytes")
-    return replace(kind, to_bytes={"name": "bytes", "configuration": {"endian": endian}}, endian=endian)
-
-
-def _array_codecs(steps: list[tuple[str, dict[str, Any]]], kind: Kind, ndim: int) -> list[dict[str, Any]]:
-    """Codecs from arrays to arrays: transpositions, or numcodecs' filters of numbers."""
-    if all(name == "transpose" for name, _ in steps):
-        orders = [_order(configuration, ndim) for _, configuration in steps]
-        return [
-            {"name": "transpose", "configuration": {"order": order}} for order in orders if order != list(range(ndim))
-        ]
-    filters = [_filter(name, configuration) for name, configuration in steps]
-    for step in filters:  # what they leave out, they take from the array
-        if step["id"] in _FILTER_TYPES:
-            decoded, encoded = _FILTER_TYPES[step["id"]]
-            step[decoded] = _numpy_type(step.get(decoded) or kind.name)
-            step[encoded] = _numpy_type(step.get(encoded) or (step[decoded] if encoded == "astype" else None))
-    *found, last = v3_codecs({"filters": filters}, kind, ndim=ndim)
-    if last != kind.to_bytes:
-        raise UntranslatableError(f"its codecs {[name for name, _ in steps]} have one for bytes in front of 'bytes'")
-    return found
-
-
-def _numpy_type(name: object) -> object:
-    """Return numpy's short name of a plain type ("<f8" for "float64"), or what was given."""
-    return np.dtype(name).newbyteorder("<").str if isinstance(name, str) and name in _NUMBERS else name
-
-
-def _order(configuration: dict[str, Any], ndim: int) -> list[int]:
-    order = configuration.get("order")
-    if set(configuration) != {"order"} or not isinstance(order, list) or not all(type(axis) is int for axis in order):
-        raise UntranslatableError(f"its transposition {configuration!r} is not a list of dimensions")
-    if sorted(order) != list(range(ndim)):
-        raise UntranslatableError(f"its transposition {order!r} is not one of {ndim} dimensions")
-    return order
-
-
-def _filter(name: str, configuration: dict[str, Any]) -> dict[str, Any]:
-    """Return one of numcodecs' codecs in its own form."""
-    if not name.startswith(_NUMCODECS):
-        raise UntranslatableError(f"its codec {name!r} is not known, or not in this place")
-    if "id" in configuration:
-        raise UntranslatableError(f"its codec {name!r} claims to be {configuration['id']!r}, too")
-    return {**configuration, "id": name.removeprefix(_NUMCODECS)}
-
-
-def _bytes_codec(name: str, configuration: dict[str, Any], kind: Kind) -> dict[str, Any]:
-    """One codec from bytes to bytes."""
-    match name:
-        case "crc32c":
-            _named({"name": name, "configuration": configuration}, "codec", allowed=set())
-            return {"name": "crc32c"}
-        case "gzip":
-            level = configuration.get("level", 5)
-            if set(configuration) - {"level"} or type(level) is not int or not 0 <= level <= 9:
-                raise UntranslatableError(f"its codec 'gzip' with {configuration} is not known")
-            return {"name": "gzip", "configuration": {"level": level}}
-        case "zstd":
-            _named({"name": name, "configuration": configuration}, "codec", allowed={"level", "checksum"})
-            step = {**configuration, "id": "zstd"}
-        case "blosc":
-            known = {"blocksize", "clevel", "cname", "shuffle", "typesize"}
-            _named({"name": name, "configuration": configuration}, "codec", allowed=known)
-            shuffle = configuration.get("shuffle", "noshuffle")
-            if not isinstance(shuffle, str) or shuffle not in _BLOSC_SHUFFLE:
-                raise UntranslatableError(f"its codec 'blosc' has the shuffle {shuffle!r}, which is not known")
-            step = {**configuration, "shuffle": _BLOSC_SHUFFLE[shuffle], "id": "blosc"}
-            step.pop("typesize", None)
-        case _:
-            step = _filter(name, configuration)
-            if step["id"] == "shuffle" and step.get("elementsize") is None:
-                if kind.itemsize is None:
-                    raise UntranslatableError("its codec 'numcodecs.shuffle' does not say how large an item is")
-                step["elementsize"] = kind.itemsize
-    first, *behind = v3_codecs({"filters": [step]}, kind, ndim=0)
-    if first != kind.to_bytes or len(behind) != 1:
-        raise UntranslatableError(f"its codec {name!r} is one for arrays, but stands behind 'bytes'")
-    return behind[0]
-
-
-def _sharding(name: str, configuration: dict[str, Any], kind: Kind, chunks: tuple[int, ...]) -> dict[str, Any]:
-    known = {"chunk_shape", "codecs", "index_codecs", "index_location"}
-    _named({"name": name, "configuration": configuration}, "codec", allowed=known)
-    if not kind.name:  # zarr 3.1 fails on their fill value, which it can't hash
-        raise UntranslatableError("its compounds in shards can't be read yet")
-    inner, location = configuration.get("chunk_shape"), configuration.get("index_location", "end")
-    if not isinstance(inner, list) or len(inner) != len(chunks) or not all(type(n) is int and n > 0 for n in inner):
-        raise UntranslatableError(f"the chunks of its shards, {inner!r}, do not have its dimensions")
-    if any(outer % n for outer, n in zip(chunks, inner, strict=True)):
-        raise UntranslatableError(f"its shards of {list(chunks)} can't be split into chunks of {inner}")
-    if location not in ("start", "end"):
-        raise UntranslatableError(f"the index of its shards lies at {location!r}, which is not known")
-    index = _codecs(configuration.get("index_codecs"), _number("uint64", 2**64 - 1), (*inner, 2))
-    if not {codec["name"] for codec in index} <= {"bytes", "crc32c"}:
-        raise UntranslatableError("the index of its shards is compressed, which can't be read")
-    return {
-        "name": name,
-        "configuration": {
-            "chunk_shape": inner,
-            "codecs": _codecs(configuration.get("codecs"), kind, tuple(inner)),
-            "index_codecs": index,
-            "index_location": location,
-        },
-    }
-
-
-def _is_deflated(names: list[str]) -> bool:
-    """Whether what deflate packed is as large as a chunk, so that a stream too short for it can be told at once."""
-    *before, last = names
-    kept = {"transpose", "bytes", "crc32c", "numcodecs.shuffle", "numcodecs.fletcher32"}
-    return last in {"gzip", "numcodecs.gzip", "numcodecs.zlib"} and set(before) <= kept

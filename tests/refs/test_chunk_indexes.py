@@ -244,6 +244,13 @@ def test_an_index_in_too_many_pieces_is_refused_before_they_are_read() -> None:
     assert len(asked) == 1
 
 
+def test_an_index_of_more_dimensions_than_numpy_has_is_refused() -> None:
+    document = json.loads(one_chunk()["index/a/zarr.json"])
+    content = json.dumps({**document, "shape": [1] * 64 + [2]}).encode()
+    with pytest.raises(InvalidReferences, match="more than 64 dimensions"):
+        manifest({"index/a/zarr.json": content}, (1,) * 64).present()
+
+
 def test_an_index_that_holds_nothing_much_in_too_many_bytes_is_refused() -> None:
     grid = (300, 2**10)
     nothing: bytes = zstd.compress(b"\xff" * 2**25, 1)
