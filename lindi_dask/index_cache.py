@@ -51,6 +51,8 @@ _INDEX, _FINGERPRINT = ".lindi-index", ".lindi-fingerprint"
 _FINGERPRINT_MAGIC = b"\x89LDFP1\r\n"
 _FINGERPRINT_NBYTES = 4096  # more than any of these files has
 _LEFT_BEHIND_S = 3600  # a temporary file of that age has lost its writer
+_UNUSED_S = 30 * 86400  # files that nobody opened for that long are removed when another is written
+_TOUCHED_S = 86400  # a file's time of change says when it was last used, to the day
 _RACY_S = 2  # a file changed so lately may change again within the same tick of its clock
 
 # What a URL's query may hold without being a right to read: anything else is taken for one
@@ -215,6 +217,7 @@ class IndexCache:
         path = self._path(fingerprint)
         indexed = open_index(path, fingerprint, load)
         if indexed is not None:
+            self._touch(path)
             return indexed
         references = load()
         worth = always or _chunks(references) >= WORTH_FROM
@@ -236,7 +239,14 @@ class IndexCache:
                 fingerprint=fingerprint,
             )
 
+        self._touch(self._path(fingerprint))
         return open_index(self._path(fingerprint), fingerprint, gone)
+
+    def _touch(self, path: Path) -> None:
+        """Note that a file is in use; a folder that others own does not let us, and is theirs to clear."""
+        with contextlib.suppress(OSError):
+            if self._now() - path.stat().st_mtime > _TOUCHED_S:
+                os.utime(path, (self._now(), self._now()))
 
     def _path(self, fingerprint: str) -> Path:
         return self._folder / f"{fingerprint}-{release()}{_INDEX}"
@@ -307,7 +317,8 @@ class IndexCache:
 
     def _remove_left_behind(self) -> None:
         for path, found in list(self._own_files()):
-            if path.suffix == TEMPORARY and self._now() - found.st_mtime > _LEFT_BEHIND_S:
+            age_s = self._now() - found.st_mtime
+            if age_s > (_LEFT_BEHIND_S if path.suffix == TEMPORARY else _UNUSED_S):
                 removed(path)
 
     def _own_files(self) -> Iterator[tuple[Path, os.stat_result]]:

@@ -9,6 +9,8 @@ import runpy
 import stat
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -381,6 +383,30 @@ def test_temporary_files_of_killed_writers_are_removed_after_an_hour(folder: Pat
     path.unlink()
     cache.get(FINGERPRINT, references)
     assert {left.name.split(".")[-2] for left in folder.glob("*.lindi-temporary")} == {"young", "foreign"}
+
+
+def test_files_that_nobody_used_for_a_month_are_removed_when_another_is_written(folder: Path) -> None:
+    now = time.time()
+    cache = IndexCache(folder, now=lambda: now)
+    cache.get(FINGERPRINT, references)
+    (unused,) = folder.iterdir()
+    used = folder / unused.name.replace(FINGERPRINT, "used")
+    used.write_bytes(unused.read_bytes())
+    for path, days in ((unused, 31), (used, 29)):
+        os.utime(path, (now - days * 86400, now - days * 86400))
+    other = references()
+    cache.get("other", lambda: replace(other, fingerprint="other"))
+    assert sorted(path.name.partition("-")[0] for path in folder.iterdir()) == ["other", "used"]
+
+
+def test_an_index_that_is_opened_counts_as_used(folder: Path) -> None:
+    now = time.time()
+    cache = IndexCache(folder, now=lambda: now)
+    cache.get(FINGERPRINT, references)
+    (path,) = folder.iterdir()
+    os.utime(path, (now - 20 * 86400, now - 20 * 86400))
+    cache.get(FINGERPRINT, references)
+    assert now - path.stat().st_mtime < 60
 
 
 # Many processes
