@@ -4,11 +4,12 @@ from importlib.metadata import version
 
 from lindi_dask import errors
 from lindi_dask.arrays import open_array, open_group, open_store
+from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
 from lindi_dask.refs import References
 from lindi_dask.saving import save as _save  # noqa: F401 - gives References its save
 from lindi_dask.store import LindiStore
 
-__all__ = ["LindiStore", "References", "StoreFactory", "errors", "open_array", "open_group", "open_store"]
+__all__ = ["LindiStore", "References", "StoreFactory", "errors", "expand", "open_array", "open_group", "open_store"]
 
 __version__ = version("lindi-dask")

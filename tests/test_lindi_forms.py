@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,3 +147,27 @@ def test_the_bundles_are_read_as_lindi_reads_them(
             case _:  # a compound, by field
                 for field, (_, dtype, digest) in theirs[name].items():
                     assert hashlib.sha256(values[field].astype(dtype).tobytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("form", ["session.lindi.json", "session.amended.lindi.d"])
+def test_the_linked_array_is_equal_to_h5pys_once_it_is_expanded(
+    form: str,
+    served: dict[str, Any],
+    place: Callable[[str], Path],
+    tmp_path: Path,
+    session_h5: h5py.File,
+    assert_equal_to_h5py: Callable[..., None],
+) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from lindi_dask.cli import main; main()",
+        "expand",
+        str(place(form)),
+        str(tmp_path / f"expanded.{form}"),
+    ]
+    ((name, url),) = served["instances"].items()
+    done = subprocess.run([*command, "--instance", f"{name}={url}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    group: Any = ld.open_group(tmp_path / f"expanded.{form}", **served)
+    assert_equal_to_h5py(group[LFP], session_h5[LFP])

@@ -9,6 +9,7 @@ import click
 from lindi_dask import __version__
 from lindi_dask.cli.cache import cache
 from lindi_dask.cli.demo import demo
+from lindi_dask.cli.expand import expand
 from lindi_dask.errors import AccessError, ConfigurationError, LindiError, UnavailableError
 
 __all__ = ["main"]
@@ -30,6 +31,7 @@ def commands() -> None:
 
 commands.add_command(cache)
 commands.add_command(demo)
+commands.add_command(expand)
 
 
 def main() -> None:

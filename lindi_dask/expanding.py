@@ -1,0 +1,249 @@
+"""External array links of a LINDI document, wherever it lies, written out as references to chunks."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lindi_dask import process
+from lindi_dask.errors import ConfigurationError, InvalidReferences, LindiError, RefsUnreachable
+from lindi_dask.factory import StoreFactory
+from lindi_dask.refs import Locations, Source, is_tar, relative_path
+from lindi_dask.remote import RemoteFiles
+from lindi_dask.transport import decompressed, peek
+from lindi_dask.types import ByteRange, LocalFile, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from lindi_dask.archive import UrlPolicy
+    from lindi_dask.index.linked import ExternalLink
+    from lindi_dask.index.remote_file import RemoteFile
+    from lindi_dask.refs import References
+    from lindi_dask.types import Base
+
+    Json = dict[str, Any]
+
+__all__ = ["Expanded", "expand", "expand_document"]
+
+_START: Final = 512  # bytes by which a tar is told
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
+_LIMIT: Final = 2**30  # bytes of a document
+_DOCUMENT = "lindi.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """What `expand_document` made, and what it took."""
+
+    document: Json = field(repr=False)
+    """a LINDI document without external array links"""
+    paths: tuple[str, ...]
+    """of the arrays that had one, without a leading slash"""
+    chunks: int
+    """references that were added"""
+    requests: int
+    """for ranges of the linked files; retries are not counted"""
+    is_relative: bool
+    """whether the document means files beside it, so that it makes sense in the folder that it came from only"""
+
+
+def expand(
+    refs: str | os.PathLike[str] | Json,
+    *,
+    instances: Mapping[str, str] | None = None,
+    allow: Iterable[str] | None = None,
+    concurrency: int | None = None,
+) -> Json:
+    """Return a LINDI document with references to chunks in the place of external array links.
+
+    LINDI leaves out the chunks of arrays that have more than 1,000 (`_EXTERNAL_ARRAY_LINK`), so that they can't be
+    read. The index of the HDF5 datasets that it links to is read here, and nothing of their data: some requests a
+    dataset.
+
+    Parameters
+    ----------
+    refs
+        Path, https URL or DANDI asset URL of a LINDI document, a folder that holds one (`.lindi.d`), or the document
+        as a dict, which is not changed.
+    instances, allow, concurrency
+        As for `StoreFactory`. What may be linked to is what may be referred to.
+
+    Returns
+    -------
+    dict
+        As `json.dump` takes it. That of a folder means files of that folder: write it to `lindi.json` there.
+
+    Raises
+    ------
+    SourceMismatch
+        If what is linked is not an HDF5 file, or its dataset is missing or not what the document says.
+    UnsupportedArray
+        For an array whose chunks can't be referred to.
+    RefsError
+        If the document can't be had, or breaks its format.
+    ConfigurationError
+        For a `.lindi.tar`, which no document can replace; without h5py; if an option makes no sense.
+    AccessError, UnavailableError
+        If a linked file can't be read.
+    """
+    return expand_document(refs, instances=instances, allow=allow, concurrency=concurrency).document
+
+
+def expand_document(
+    refs: str | os.PathLike[str] | Json,
+    *,
+    instances: Mapping[str, str] | None = None,
+    allow: Iterable[str] | None = None,
+    concurrency: int | None = None,
+) -> Expanded:
+    """Do what `expand` does, and tell what that took. Parameters and errors are those of `expand`."""
+    missing = None
+    try:
+        from lindi_dask.index.expand import expand_links  # noqa: PLC0415 - h5py is an extra
+    except ModuleNotFoundError as error:
+        missing = error.name
+    if missing is not None:
+        raise ConfigurationError(f'To expand references needs {missing}: pip install "lindi-dask[index]"')
+    factory = StoreFactory(refs, instances=instances, allow=allow, concurrency=concurrency)
+    references, base = factory.load()  # checks the document, within bounds, before Python's parser gets it
+    document = refs if isinstance(refs, dict) else _document(os.fspath(refs), factory.policy)
+    files = _LinkedFiles(factory.policy, base, factory.concurrency)
+    found = expand_links(document, files.open)
+    return Expanded(
+        document=found.document,
+        paths=tuple(link.path for link in found.links),
+        chunks=found.chunks,
+        requests=files.requests,
+        is_relative=_is_relative(references, found.links),
+    )
+
+
+# The document
+
+
+def _document(location: str, policy: UrlPolicy) -> Json:
+    """Return the document at a path or URL, where references were found."""
+    if location.startswith(("https://", "http://")):
+        remote, asset = RemoteFiles(policy, None), policy.asset(location)
+        if asset.instance is None and location.endswith("/"):
+            asset = policy.asset(f"{location}{_DOCUMENT}")
+        name = str(asset)
+        start, _ = remote.start(asset, _START)
+        content = b"" if is_tar(start) else remote.content(asset)
+    else:
+        name = location
+        start, content = _local(Path(location))
+    if is_tar(start):
+        raise ConfigurationError(
+            f"{name} is a bundle in one file: its references mean places in that file, which no document beside it "
+            "can have. Unpack it into a folder (mkdir session.lindi.d; tar -xf session.lindi.tar -C session.lindi.d), "
+            "and expand the folder."
+        )
+    if content.startswith(_COMPRESSED):
+        content = decompressed(content, _LIMIT)
+    document = None
+    try:
+        document = json.loads(content)
+        reason = "it is not a JSON object"
+    except (ValueError, RecursionError) as error:
+        reason = f"it is not JSON ({error})"
+    if not isinstance(document, dict):
+        raise InvalidReferences(f"{name} is not a LINDI document: {reason}.", key=None, reason=reason)
+    return document
+
+
+def _local(path: Path) -> tuple[bytes, bytes]:
+    """Return the start of a document, or of a file in its place, and all of it unless it is a tar."""
+    failure: LindiError
+    try:
+        if path.is_dir():
+            path /= _DOCUMENT
+            if not path.is_file():
+                reason = f"the folder has no {_DOCUMENT}"
+                raise InvalidReferences(f"{path.parent} is not a LINDI bundle: {reason}.", key=None, reason=reason)
+        with path.open("rb") as file:
+            start = file.read(_START)
+            return start, b"" if is_tar(start) else start + file.read(_LIMIT)
+    except OSError as error:
+        failure = RefsUnreachable(f"The reference file {path} can't be read here ({error.strerror}).", fingerprint="")
+    raise failure
+
+
+def _is_relative(references: References, links: tuple[ExternalLink, ...]) -> bool:
+    for manifest in references.manifests.values():
+        if not manifest.is_ready:
+            manifest.locate(manifest.present())  # it enters its sources
+    sources = [references.sources[number] for number in range(len(references.sources))]
+    urls = [*(source.url for source in sources if source.data is None), *(link.url for link in links)]
+    return any(not url.startswith("/") and relative_path(url) is not None for url in urls)
+
+
+# The linked files
+
+
+class _LinkedFiles:
+    """Opens files that a policy allows, on this process's leases and reader.
+
+    Parameters
+    ----------
+    policy
+        What may be read.
+    base
+        Where relative URLs start from.
+    concurrency
+        Requests at a time.
+    """
+
+    def __init__(self, policy: UrlPolicy, base: Base, concurrency: int) -> None:
+        self._policy = policy
+        self._base = base
+        self._concurrency = concurrency
+        self._served: list[int] = []
+
+    @property
+    def requests(self) -> int:
+        """Requests up to now."""
+        return len(self._served)
+
+    def open(self, url: str) -> RemoteFile:
+        from lindi_dask.index.remote_file import BLOCK, RemoteFile  # noqa: PLC0415 - its package needs h5py
+
+        asset = self._policy.target(Source(url), self._base).asset
+        if isinstance(asset, LocalFile):
+            start = b""
+            self._read(Target(asset), [ByteRange(0, 1)])  # looks whether it may be read
+            size = Path(asset.path).stat().st_size
+        else:
+            start, size = process.io_loop().submit(peek(asset, process.leases(), BLOCK)).result()
+            self._served.append(1)
+        return RemoteFile(str(asset), size, partial(self._read, Target(asset, size=size)), start=start)
+
+    def _read(self, target: Target, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Read ranges at the same time; one request for those that lie near each other. Blocks."""
+        parts = [b""] * len(ranges)
+
+        def deliver(indices: NDArray[np.intp], views: list[memoryview]) -> None:
+            self._served.append(len(indices))
+            for i, view in zip(indices.tolist(), views, strict=True):
+                parts[i] = bytes(view)
+
+        wanted = Locations(
+            np.zeros(len(ranges), np.uint32),
+            np.array([one.offset for one in ranges], np.uint64),
+            np.array([one.length for one in ranges], np.uint32),
+        )
+        reading = process.io_loop().submit(process.reader(self._concurrency).fetch({0: target}, wanted, deliver))
+        try:
+            reading.result()
+        finally:
+            reading.cancel()  # of a wait that was interrupted
+        return parts
