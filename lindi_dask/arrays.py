@@ -14,6 +14,7 @@ from dask.utils import parse_bytes
 
 from lindi_dask.errors import ConfigurationError, RefsError
 from lindi_dask.factory import StoreFactory
+from lindi_dask.listing import near
 
 if TYPE_CHECKING:
     import os
@@ -143,23 +144,13 @@ def _check_node(store: LindiStore, path: str, kind: str) -> None:
             f"{kind}."
         )
     known = sorted(references.manifests) if kind == "array" else sorted(_groups(store))
-    raise RefsError(f"{store}: there is no {kind} /{path}. {_near(path, known)}")
+    raise RefsError(f"{store}: there is no {kind} /{path}. {near(path, known)}")
 
 
 def _groups(store: LindiStore) -> set[str]:
     references = store.references
     paths = {key.removesuffix("zarr.json").rstrip("/") for key in references.metadata}
     return paths - set(references.manifests)
-
-
-def _near(path: str, known: list[str]) -> str:
-    import difflib  # noqa: PLC0415 - only for the message
-
-    near = (
-        difflib.get_close_matches(path, known, n=3, cutoff=0.5)
-        or [k for k in known if k.endswith(path.rpartition("/")[2])][:3]
-    )
-    return f"Near it: {', '.join(f'/{k}' for k in near)}." if near else f"The file has {len(known)} of that kind."
 
 
 def _blocks(array: zarr.Array[Any], chunks: Any) -> tuple[tuple[int, ...], ...]:  # noqa: ANN401 - see open_array

@@ -8,19 +8,28 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Final
 
+from lindi_dask.errors import InvalidReferences
 from lindi_dask.private_files import read_private, write_private
-from lindi_dask.transport import Downloaded
+from lindi_dask.secrecy import holds_secret
+from lindi_dask.transport import Downloaded, decompressed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lindi_dask.types import Asset
 
-__all__ = ["ContentCache"]
+__all__ = ["CONTENT_MAGIC", "CONTENT_SUFFIX", "ContentCache"]
 
 _log = logging.getLogger(__name__)
 
-_MAGIC: Final = b"\x89LDRF1\r\n"
+CONTENT_MAGIC: Final = b"\x89LDRF1\r\n"
+"""how the files begin"""
+
+CONTENT_SUFFIX: Final = ".lindi-refs"
+"""how their names end"""
+
+_MAX_NBYTES: Final = 2**30  # of a reference file, unpacked
+_MAX_ETAG: Final = 1024  # characters
 _PREFIX: Final = struct.Struct("<8sIH")  # magic, CRC-32 of what follows, bytes of the ETag
 
 
@@ -45,16 +54,21 @@ class ContentCache:
             return None
         magic, checksum, length = _PREFIX.unpack_from(held)
         rest = memoryview(held)[_PREFIX.size :]
-        if magic != _MAGIC or zlib.crc32(rest) != checksum:
+        if magic != CONTENT_MAGIC or zlib.crc32(rest) != checksum:
             return None
         return Downloaded(bytes(rest[length:]), bytes(rest[:length]).decode("latin-1"))
 
     def put(self, asset: Asset, found: Downloaded) -> None:
-        """Keep a file; one without an ETag could not be asked about, and is not kept."""
-        if found.etag is None:
+        """Keep a file, unless it holds presigned URLs, or has no ETag by which to ask whether it is still the same."""
+        if found.etag is None or len(found.etag) > _MAX_ETAG:
             return
+        try:
+            if holds_secret(decompressed(found.content, _MAX_NBYTES)):
+                return
+        except InvalidReferences:
+            return  # what it is will be said where it is parsed
         rest = found.etag.encode("latin-1", "replace") + found.content
-        prefix = _PREFIX.pack(_MAGIC, zlib.crc32(rest), len(found.etag))
+        prefix = _PREFIX.pack(CONTENT_MAGIC, zlib.crc32(rest), len(found.etag))
         try:
             write_private(self._path(asset), [prefix, rest])
         except OSError as error:
@@ -62,4 +76,4 @@ class ContentCache:
 
     def _path(self, asset: Asset) -> Path:
         where = asset.id if asset.instance is None else f"{asset.instance.api_url}/{asset.id}"
-        return self._folder / f"{hashlib.sha256(where.encode()).hexdigest()[:32]}.lindi-refs"
+        return self._folder / f"{hashlib.sha256(where.encode()).hexdigest()[:32]}{CONTENT_SUFFIX}"

@@ -14,19 +14,22 @@ from lindi_dask.archive.urls import check_prefix
 from lindi_dask.config import configured
 from lindi_dask.content_cache import ContentCache
 from lindi_dask.errors import ConfigurationError, UrlRefused
-from lindi_dask.index_cache import IndexCache, configured_folder, grants_access
+from lindi_dask.index_cache import IndexCache, configured_folder
 from lindi_dask.loading import find, find_dict, load, unreachable
 from lindi_dask.remote import RemoteFiles
+from lindi_dask.secrecy import grants_access
 from lindi_dask.store import LindiStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from lindi_dask.loading import Found
     from lindi_dask.refs import References
     from lindi_dask.types import Base
 
 __all__ = ["StoreFactory"]
 
+_FOLDER_ENDINGS: Final = (".parquet", ".parq", ".lindi.d")  # of URLs that lack the slash behind a folder's name
 _STORES = 32  # live stores kept for unpickled factories
 _lock: Final = threading.Lock()
 _stores: Final[OrderedDict[tuple[Any, ...], LindiStore]] = OrderedDict()
@@ -81,6 +84,7 @@ class StoreFactory:
         )
         self._concurrency = _positive(configured("concurrency") if concurrency is None else concurrency)
         self._index_folder = configured_folder(configured("index-cache"), os.environ)
+        self._found: Found | None = None
         self._loaded: tuple[References, Base] | None = None
         self._load_lock = threading.Lock()
         if isinstance(refs, dict):
@@ -93,7 +97,8 @@ class StoreFactory:
             _given[self._fingerprint] = references
         else:
             self._location = _location(refs)
-            self._fingerprint = find(self._location, self._remote, self._index).fingerprint
+            self._found = find(self._location, self._remote, self._index)
+            self._fingerprint = self._found.fingerprint
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +120,10 @@ class StoreFactory:
         """How messages call the references."""
         if self._location is None:
             return f"dict:{self._fingerprint[:8]}"
+        if self._location.startswith(("https://", "http://")):
+            asset = self._policy.asset(self._location)
+            if asset.instance is not None:
+                return str(asset)
         return self._location.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     def __call__(self) -> LindiStore:
@@ -139,7 +148,8 @@ class StoreFactory:
         with self._load_lock:
             if self._loaded is None:
                 if self._location is not None:
-                    self._loaded = load(self._location, self._fingerprint, self._remote, self._index)
+                    self._loaded = load(self._location, self._fingerprint, self._remote, self._index, self._found)
+                    self._found = None
                 else:
                     self._loaded = self._load_given(), None
             return self._loaded
@@ -160,9 +170,7 @@ class StoreFactory:
 
     @property
     def _remote(self) -> RemoteFiles:
-        return RemoteFiles(
-            self._policy, None if self._index_folder is None else ContentCache(self._index_folder.parent / "refs")
-        )
+        return RemoteFiles(self._policy, None if self._index_folder is None else ContentCache(self._index_folder))
 
     @property
     def _identity(self) -> tuple[Any, ...]:
@@ -204,6 +212,7 @@ def _restore(
     factory._policy = UrlPolicy(configured_instances({k: {"api-url": v} for k, v in own}), allow)  # noqa: SLF001
     factory._concurrency = concurrency  # noqa: SLF001
     factory._index_folder = None if index_folder is None else Path(index_folder)  # noqa: SLF001
+    factory._found = None  # noqa: SLF001
     factory._loaded = None  # noqa: SLF001
     factory._load_lock = threading.Lock()  # noqa: SLF001
     return factory
@@ -221,7 +230,7 @@ def _location(refs: str | os.PathLike[str]) -> str:
             f"refs: the URL of {text.partition('?')[0].rpartition('/')[2] or 'the file'} holds a signature or a "
             "password, which would travel with every graph. Download the file, and pass its path."
         )
-    return text
+    return f"{text}/" if text.endswith(_FOLDER_ENDINGS) else text
 
 
 def _allowed(prefixes: object) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import mmap
 import os
-import re
 import stat
 import struct
 import tempfile
@@ -16,14 +15,15 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 import orjson
 
+from lindi_dask.content_cache import CONTENT_MAGIC, CONTENT_SUFFIX
 from lindi_dask.errors import ConfigurationError, RefsUnreachable
 from lindi_dask.index_file import MAGIC, DamagedIndexError, lay_out, read_index, release
 from lindi_dask.private_files import TEMPORARY, open_private, removed, warn_once, write_private
 from lindi_dask.refs.manifest import ColumnManifest
+from lindi_dask.secrecy import grants_access, holds_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,6 @@ __all__ = [
     "Usage",
     "configured_folder",
     "default_folder",
-    "grants_access",
     "is_cacheable",
     "open_index",
     "write_index",
@@ -47,25 +46,13 @@ _log = logging.getLogger(__name__)
 WORTH_FROM: Final = 10_000
 """chunks of a reference file; one of fewer is parsed as fast as its index is found"""
 
-_INDEX, _FINGERPRINT = ".lindi-index", ".lindi-fingerprint"
+_INDEX, _FINGERPRINT, _CONTENT = ".lindi-index", ".lindi-fingerprint", CONTENT_SUFFIX
 _FINGERPRINT_MAGIC = b"\x89LDFP1\r\n"
 _FINGERPRINT_NBYTES = 4096  # more than any of these files has
 _LEFT_BEHIND_S = 3600  # a temporary file of that age has lost its writer
 _UNUSED_S = 30 * 86400  # files that nobody opened for that long are removed when another is written
 _TOUCHED_S = 86400  # a file's time of change says when it was last used, to the day
 _RACY_S = 2  # a file changed so lately may change again within the same tick of its clock
-
-# What a URL's query may hold without being a right to read: anything else is taken for one
-_HARMLESS = frozenset(("download", "format", "partnumber", "versionid"))
-# Elsewhere; two patterns, since their beginnings are searched for fast
-_SECRETS = (
-    re.compile(
-        rb"[?&;](?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid|key-pair-id"
-        rb"|signature|sig|(?:access_?|api_?)?token|api_?key|secret|password)=",
-        re.IGNORECASE,
-    ),
-    re.compile(rb"://[\w.~%!$&'()*+,;=:-]+@\w"),
-)
 
 
 def default_folder(environ: Mapping[str, str]) -> Path:
@@ -114,7 +101,7 @@ def is_cacheable(references: References) -> bool:
     contents: list[Buffer] = [text.encode("utf-8", "replace") for text in texts]
     contents += references.metadata.values()
     contents += [source.data for source in sources if source.data is not None]
-    return not any(secret.search(content) for content in contents for secret in _SECRETS)
+    return not any(map(holds_secret, contents))
 
 
 def write_index(references: References, path: Path) -> None:
@@ -330,7 +317,7 @@ class IndexCache:
             _log.warning("the index cache %s can't be listed: %s", self._folder, error.strerror)
             return
         for path in paths:
-            if path.suffix in {_INDEX, _FINGERPRINT, TEMPORARY}:
+            if path.suffix in {_INDEX, _FINGERPRINT, _CONTENT, TEMPORARY}:
                 with contextlib.suppress(OSError):  # another process removed it
                     found = path.lstat()
                     if stat.S_ISREG(found.st_mode) and _has_magic(path, found):
@@ -343,14 +330,6 @@ class IndexCache:
 def _chunks(references: References) -> int:
     manifests = references.manifests.values()
     return sum(len(manifest.columns) for manifest in manifests if isinstance(manifest, ColumnManifest))
-
-
-def grants_access(url: str) -> bool:
-    """Return whether a URL holds a user, a password or a signature, or anything that may be one."""
-    authority = re.split(r"[/?#]", url.partition("//")[2], maxsplit=1)[0]
-    query = re.split(r"[?#]", url, maxsplit=1)[1:]
-    names = {unquote(part.partition("=")[0]).lower() for part in re.split(r"[?#&;]", "".join(query)) if part}
-    return "@" in authority or not names <= _HARMLESS
 
 
 def _identity(found: os.stat_result) -> list[int]:
@@ -371,4 +350,4 @@ def _has_magic(path: Path, found: os.stat_result) -> bool:
     with path.open("rb") as file:
         start = file.read(len(MAGIC))
     # a writer may have been killed before it wrote anything
-    return start in {MAGIC, _FINGERPRINT_MAGIC} or (path.suffix == TEMPORARY and found.st_size == 0)
+    return start in {MAGIC, _FINGERPRINT_MAGIC, CONTENT_MAGIC} or (path.suffix == TEMPORARY and found.st_size == 0)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lindi_dask.errors import InvalidReferences, LindiError, RefsChanged, RefsUnreachable
+from lindi_dask.errors import InvalidReferences, LindiError, PermissionDenied, RefsChanged, RefsUnreachable
 from lindi_dask.refs import (
     References,
     is_tar,
@@ -24,6 +24,8 @@ from lindi_dask.refs import (
     read_tar,
     relative_path,
 )
+from lindi_dask.refs.members import checked
+from lindi_dask.remote import RemoteBytes
 from lindi_dask.transport import decompressed
 from lindi_dask.types import BundleFile, LocalFile, LocalFolder, RemoteFolder
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lindi_dask.index_cache import IndexCache
-    from lindi_dask.refs import Content, ReadAt, Tar
+    from lindi_dask.refs import Content, Tar
     from lindi_dask.remote import RemoteFiles
     from lindi_dask.types import Asset, Base, ByteRange
 
@@ -63,6 +65,8 @@ class Found:
     """where relative references start from"""
     parse: Callable[[], References]
     """reads it; blocks"""
+    is_held: bool = False
+    """whether `parse` takes what was looked at, and does not look anew"""
 
 
 def find(location: str, remote: RemoteFiles, cache: IndexCache | None) -> Found:
@@ -97,10 +101,21 @@ def find(location: str, remote: RemoteFiles, cache: IndexCache | None) -> Found:
     raise failure
 
 
-def load(location: str, fingerprint: str, remote: RemoteFiles, cache: IndexCache | None) -> tuple[References, Base]:
+def load(
+    location: str, fingerprint: str, remote: RemoteFiles, cache: IndexCache | None, found: Found | None = None
+) -> tuple[References, Base]:
     """Return the references at a path or URL, which must have this fingerprint, and where relative ones start from.
 
     An index of the same fingerprint serves as well, wherever the file is.
+
+    Parameters
+    ----------
+    location, remote, cache
+        As for `find`.
+    fingerprint
+        Of the references.
+    found
+        What `find` returned in this process; used in place of another look, if it `is_held`.
 
     Raises
     ------
@@ -113,15 +128,16 @@ def load(location: str, fingerprint: str, remote: RemoteFiles, cache: IndexCache
     """
 
     def parse() -> References:
-        found = find(location, remote, cache)
-        if found.fingerprint != fingerprint:
+        here = found if found is not None and found.is_held else find(location, remote, cache)
+        if here.fingerprint != fingerprint:
+            name = location.partition("?")[0] if _is_url(location) else location
             raise RefsChanged(
-                f"The reference file {location} here is not the one that this store was made from: it was changed "
+                f"The reference file {name} here is not the one that this store was made from: it was changed "
                 f"since, or this worker has another file under that name. Open it again. {_REMEDY}.",
                 expected=fingerprint,
-                found=found.fingerprint,
+                found=here.fingerprint,
             )
-        return found.parse()
+        return here.parse()
 
     references = parse() if cache is None else cache.get(fingerprint, parse)
     return references, _base(location, remote, references)
@@ -298,21 +314,27 @@ class _LocalBytes:
 # Bundles in one file
 
 
-def _find_tar(file: ReadAt, name: str, itself: Asset | LocalFile) -> Found:
+def _find_tar(file: _LocalBytes | RemoteBytes, name: str, itself: Asset | LocalFile) -> Found:
     tar = read_tar(file)
     places = "".join(f"\n{member} {tar.members[member]}" for member in sorted(tar.members))
     fingerprint = _fingerprint(tar.document + places.encode())
-    return Found(fingerprint, BundleFile(itself), partial(_parse_tar, tar, file, fingerprint, name))
+    is_held = not isinstance(itself, LocalFile)
+    return Found(fingerprint, BundleFile(itself), partial(_parse_tar, tar, file, fingerprint, name), is_held=is_held)
 
 
-def _parse_tar(tar: Tar, file: ReadAt, fingerprint: str, name: str) -> References:
+def _parse_tar(tar: Tar, file: _LocalBytes | RemoteBytes, fingerprint: str, name: str) -> References:
+    name = f"lindi.json in {name}"
+    if isinstance(file, RemoteBytes):
+        references = parse_json(tar.document, fingerprint, name=name, relocate=tar.locate)
+        return checked(references, tar, file.read_many)
+
     def locate(url: str) -> ByteRange | None:
         place = tar.locate(url)
         if place is not None:
             tar.verify(relative_path(url) or "", file)
         return place
 
-    return parse_json(tar.document, fingerprint, name=f"lindi.json in {name}", relocate=locate)
+    return parse_json(tar.document, fingerprint, name=name, relocate=locate)
 
 
 # Remote
@@ -333,20 +355,29 @@ def _find_remote(url: str, remote: RemoteFiles) -> Found:
         content = remote.content(asset)
     fingerprint = _fingerprint(content)
     beside = None if folder is None else partial(remote.beside, folder)
-    return Found(fingerprint, folder, partial(_parse, content, fingerprint, name, beside))
+    return Found(fingerprint, folder, partial(_parse, content, fingerprint, name, beside), is_held=True)
 
 
 def _find_remote_folder(url: str, remote: RemoteFiles) -> Found:
     folder = RemoteFolder(url)
     read = partial(remote.beside, folder)
+    denied: PermissionDenied | None = None
     for kind in _FOLDERS:
-        document = read(kind)
+        document = None
+        try:
+            document = read(kind)
+        except PermissionDenied as error:  # S3's answer for what is not there, too, in a bucket that may not be listed
+            denied = error
         if document is None:
             continue
         fingerprint = _fingerprint(document)
         if kind == ".zmetadata":
-            return Found(fingerprint, folder, partial(_parse_parquet, document, fingerprint, read))
-        return Found(fingerprint, folder, partial(_parse, document, fingerprint, f"{url}{kind}", read))
+            parse = partial(_parse_parquet, document, fingerprint, read)
+        else:
+            parse = partial(_parse, document, fingerprint, f"{url}{kind}", read)
+        return Found(fingerprint, folder, parse, is_held=True)
+    if denied is not None:
+        raise denied.fresh()
     raise _not_references(url, f"below it there is none of {', '.join(_FOLDERS)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +10,13 @@ from lindi_dask import process
 from lindi_dask.errors import AssetNotFound, UrlRefused
 from lindi_dask.refs import Locations, Source
 from lindi_dask.transport import download, peek
-from lindi_dask.types import LocalFile, Target
+from lindi_dask.types import ByteRange, LocalFile, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from typing import Any, TypeVar
+
+    from numpy.typing import NDArray
 
     from lindi_dask.archive import UrlPolicy
     from lindi_dask.content_cache import ContentCache
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["RemoteFiles"]
+__all__ = ["RemoteBytes", "RemoteFiles"]
 
 _LIMIT = 2**30  # bytes of a file
+_CONCURRENCY = 8  # requests at a time for headers of a tar's members
 
 
 class RemoteFiles:
@@ -71,9 +73,9 @@ class RemoteFiles:
         """Return the first bytes of a file (at most `nbytes`), and its size in bytes."""
         return _run(peek(asset, process.leases(), nbytes))
 
-    def read_at(self, asset: Asset, size: int) -> _RemoteBytes:
+    def read_at(self, asset: Asset, size: int) -> RemoteBytes:
         """Return a file of known size as a `ReadAt`."""
-        return _RemoteBytes(asset, size)
+        return RemoteBytes(asset, size)
 
     def beside(self, folder: RemoteFolder, name: str) -> bytes | None:
         """Return the content of a file below a folder; None if there is none."""
@@ -86,21 +88,39 @@ class RemoteFiles:
             return None
 
 
-class _RemoteBytes:
+class RemoteBytes:
+    """A remote file as a `ReadAt`.
+
+    Parameters
+    ----------
+    asset
+        The file.
+    size
+        Bytes that it has.
+    """
+
     def __init__(self, asset: Asset, size: int) -> None:
         self._target = Target(asset, size=size)
         self.size = size
 
     def read(self, offset: int, length: int) -> bytes:
-        parts: list[bytes] = []
-        wanted = Locations(np.zeros(1, np.uint32), np.array([offset], np.uint64), np.array([length], np.uint32))
-        deliver = partial(_keep, parts)
-        _run(process.reader(1).fetch({0: self._target}, wanted, deliver))
-        return parts[0]
+        """Return exactly `length` bytes from `offset`."""
+        return self.read_many([ByteRange(offset, length)])[0]
 
+    def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return the bytes of some ranges, read at once; those that lie near each other by one request."""
+        parts: dict[int, bytes] = {}
 
-def _keep(parts: list[bytes], _: object, views: list[memoryview]) -> None:
-    parts.extend(map(bytes, views))
+        def keep(at: NDArray[np.intp], views: list[memoryview]) -> None:
+            parts.update(zip(at.tolist(), map(bytes, views), strict=True))
+
+        wanted = Locations(
+            np.zeros(len(ranges), np.uint32),
+            np.array([one.offset for one in ranges], np.uint64),
+            np.array([one.length for one in ranges], np.uint32),
+        )
+        _run(process.reader(_CONCURRENCY).fetch({0: self._target}, wanted, keep))
+        return [parts[i] for i in range(len(ranges))]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -16,7 +16,7 @@ __all__ = ["cache"]
 @click.option("--clear", is_flag=True, help="Remove its files; what has them open goes on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: folder, files, nbytes.")
 def cache(*, clear: bool, as_json: bool) -> None:
-    r"""Say where the index cache is and how large, or clear it.
+    """Say where the index cache is and how large, or clear it.
 
     The cache holds reference files that were parsed before, so that opening them again takes no time. Its folder is
     the configuration lindi-dask.index-cache.

@@ -18,7 +18,7 @@ __all__ = ["demo"]
     help="Folder for the recording, its references and the picture.",
 )
 def demo(out: Path) -> None:
-    r"""Do the main job on this machine: offline, without credentials, in about a minute.
+    """Do the main job on this machine: offline, without credentials, in about a minute.
 
     Writes a recording, serves it under embargo from an archive on this machine, whose presigned URLs live for 3 s,
     and reads it on a dask cluster of processes. Needs the extra: pip install 'lindi-dask[demo]'

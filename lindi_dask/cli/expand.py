@@ -30,7 +30,7 @@ _DOCUMENT = "lindi.json"
 @click.option("--allow", metavar="PREFIX", multiple=True, help="A URL prefix or local folder that may be read, too.")
 @click.option("--force", is_flag=True, help="Replace OUT, if it is a file.")
 def expand(refs: str, out: Path, *, instances: tuple[str, ...], allow: tuple[str, ...], force: bool) -> None:
-    r"""Write references to all chunks into a LINDI document.
+    """Write references to all chunks into a LINDI document.
 
     LINDI leaves out the chunks of arrays that have more than 1,000, and only links to their dataset. IN is a LINDI
     document (a path, a URL) or a folder with one (.lindi.d); OUT is a file, or, of a folder, a new folder. Only the
