@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordsCodec", "TextCodec", "register"]
 
+_MAX_SEPARATORS = (
+    2**21
+)  # of JSON, besides those of its elements: what has more of them is no text, and fills the memory
 _FIXED = re.compile(r"[<>|]U[1-9][0-9]{0,5}")
 
 
@@ -97,7 +100,7 @@ class TextCodec(_DecodeOnly):
     def decoded(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:  # noqa: ARG002 - text has one type
         """Return a chunk of text as `vlen-utf8` has it."""
         if self.form == "json2":
-            texts = [_text(item) for item in _flat(_json_rows(data), shape)]
+            texts = [_text(item) for item in _elements(data, shape)]
         else:
             texts = np.frombuffer(data, self.form).tolist()
             if len(texts) != math.prod(shape):
@@ -126,7 +129,7 @@ class RecordsCodec(_DecodeOnly):
     def decoded(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
         """Return a chunk of records, packed."""
         fields = dtype.names or ()
-        rows = _flat(_json_rows(data), shape)
+        rows = _elements(data, shape)
         if not all(isinstance(row, list) and len(row) == len(fields) for row in rows):
             raise ValueError(f"its rows are not lists of {len(fields)} values")
         out = np.zeros(len(rows), dtype)
@@ -141,18 +144,23 @@ def register() -> None:
     register_codec("lindi-dask.records", RecordsCodec)
 
 
-def _json_rows(data: bytes) -> list[Any]:
-    """Return what numcodecs' JSON filter wrote without what stands behind it: numpy's type and the shape."""
+def _elements(data: bytes, shape: tuple[int, ...]) -> list[Any]:
+    """Return the elements of what numcodecs' JSON filter wrote: nested lists, numpy's type of objects, the shape."""
     reason = "it is not what numcodecs' JSON filter writes"
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MAX_SEPARATORS + 64 * math.prod(shape):
+        raise ValueError("it has far more values than its elements need")
     rows: list[Any]
     try:
-        *rows, dtype, shape = json.loads(data)
+        *rows, dtype, stored = json.loads(data)
     except (ValueError, TypeError, RecursionError) as error:
         reason = f"it is not JSON ({error})"
-        dtype = shape = None
-    if not isinstance(shape, list) or not isinstance(dtype, str):
-        raise ValueError(reason)  # noqa: TRY004 - a value of the file
-    return rows
+        rows, dtype, stored = [], None, None
+    if dtype != "|O" or not isinstance(stored, list) or not all(type(extent) is int for extent in stored):
+        raise ValueError(reason)
+    elements = _flat(rows, tuple(stored))
+    if len(elements) != math.prod(shape):
+        raise ValueError(f"it has {len(elements)} elements where {math.prod(shape)} were expected")
+    return elements
 
 
 def _flat(rows: list[Any], shape: tuple[int, ...]) -> list[Any]:
@@ -193,8 +201,9 @@ def _column(values: list[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     if not all(isinstance(value, bool | int | float) for value in numbers):
         raise ValueError(f"its field {name!r} holds what are not numbers")
     found = np.array(numbers)
-    column = np.array(numbers, dtype)
-    exact = dtype.kind == "f" or bool((column == found).all())
-    if not exact:
+    with np.errstate(over="ignore"):
+        column = np.array(numbers, dtype)
+    fits = np.isfinite(column) | ~np.isfinite(found.astype(float)) if dtype.kind in "fc" else column == found
+    if not fits.all():
         raise ValueError(f"a number of its field {name!r} does not fit {dtype}")
     return column

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
@@ -12,12 +11,21 @@ from lindi_dask.refs import zarr3
 from lindi_dask.refs.chunks import ArrayChunks, Urls
 from lindi_dask.refs.dialect import array_document, group_document, link_target, plain_attributes, with_objects
 from lindi_dask.refs.gen import parse_gen
-from lindi_dask.refs.inline import inline_bytes, json_items
+from lindi_dask.refs.inline import inline_bytes, items_of, json_text
 from lindi_dask.refs.kerchunk_parquet import RecordManifest, parse_zmetadata
+from lindi_dask.refs.kinds import UntranslatableError, shortened
 from lindi_dask.refs.links import Links
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.refs.references import INLINE, References, Source, SourceTable
-from lindi_dask.refs.scan import is_metadata, scan
+from lindi_dask.refs.scan import (
+    MAX_ENTRIES,
+    MAX_VALUES,
+    DuplicateKeyError,
+    deeper_than,
+    is_metadata,
+    scan,
+    unique_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +43,11 @@ _log = logging.getLogger(__name__)
 
 _MAX_INLINE: Final = 2**26  # bytes of one inline value
 _MAX_OFFSET: Final = 2**63 - 1
+_MAX_DEPTH: Final = 32  # of a document
+_MAX_KEY: Final = 2**13  # characters
+_MAX_LEVELS: Final = 100  # groups within each other
+_MAX_DIMENSIONS: Final = 64  # numpy has no more; HDF5 has 32
+_MAX_GEN_LOOSE: Final = 1_000_000  # entries of `gen` that are taken one by one
 
 
 def parse_json(
@@ -68,7 +81,8 @@ def parse_json(
     found = scan(content, name)
     if not isinstance(found.members.get("refs", found.count > 0 or None), bool):
         reason = "the document has no object called 'refs'"
-        raise InvalidReferences(f"{name} is not a reference file: {reason}.", key=None, reason=reason)
+        message = f"{name} is not a reference file: {reason}. Fetch it again, or make it anew."
+        raise InvalidReferences(message, key=None, reason=reason)
     builder = Builder(fingerprint, documents=_with_consolidated(found.documents))
     builder.add_entries(found, name=name, relocate=relocate, read=read)
     return builder.build()
@@ -122,6 +136,7 @@ class Builder:
         self._chunks: dict[str, ArrayChunks] = {}
         self._links = Links()
         self._inline = bytearray()
+        self._homeless: list[str] = []
         self._lindi = lindi
         self.plans: dict[str, ArrayPlan] = {}
         self.sources = SourceTable()
@@ -136,10 +151,12 @@ class Builder:
     def _read_documents(self, documents: Mapping[str, Any]) -> None:
         for key, value in documents.items():
             path, _, name = key.rpartition("/")
+            _check_key(key)
             lindi = self._lindi and isinstance(documents.get(_attributes_key(path)), dict)
             if name == ".zarray":
                 self._add_v2_array(path, key, _object(key, value), _attributes(documents, path), lindi=lindi)
             elif name == ".zgroup":
+                _object(key, value)
                 self._add_v2_group(path, key, _attributes(documents, path), lindi=lindi)
             elif name == "zarr.json":
                 self._add_v3(path, key, _object(key, value))
@@ -156,6 +173,8 @@ class Builder:
         target = link_target(attributes)
         if target is None:
             self._set_node(path, key, group_document(plain_attributes(attributes, lindi=lindi)))
+        elif not path:
+            raise _invalid(key, "the root of a file can't be a soft link")
         else:
             self._links.add(path, target)
 
@@ -196,6 +215,8 @@ class Builder:
             raise _invalid(key, reason)
 
     def _add_array(self, path: str, key: str, plan: ArrayPlan) -> None:
+        if len(plan.grid) > _MAX_DIMENSIONS:
+            raise _invalid(key, f"it has {len(plan.grid)} dimensions, and may have {_MAX_DIMENSIONS}")
         self._set_node(path, key, plan.document)
         self.plans[path] = plan
         self._chunks[path] = ArrayChunks(path, plan)
@@ -230,8 +251,9 @@ class Builder:
         self._selections = zarr3.parse_selections(members.get("selections") or {})
         folders = {chunks.folder: chunks for chunks in self._chunks.values()}
         found.runs.reverse()
+        written = list(found.urls)
         while found.runs:
-            self._add_run(found.runs.pop(), folders, urls, list(found.urls))
+            self._add_run(found.runs.pop(), folders, urls, written)
         for key, value in found.loose:
             self._add_loose(key, value, urls)
         self._add_gens(members.get("gen") or [], templates, urls)
@@ -247,14 +269,16 @@ class Builder:
             self._add_loose(key, [written[run.urls[i]], int(run.offsets[i]), int(run.lengths[i])], urls)
 
     def _add_loose(self, key: str, value: object, urls: Urls) -> None:
+        _check_key(key)
         if is_metadata(key):
-            raise _invalid(key, "metadata must stand in the reference file itself")
+            raise _invalid(key, "it is not a JSON object: metadata must stand in the reference file itself")
         chunks, name = self._array_of(key)
         if value is None and chunks is not None and chunks.plan.prefix:
-            return  # as if it were not there, say the writers of Zarr v3 references
+            chunks.add_absent(key, name)  # so say the writers of Zarr v3 references
+            return
         location = self._location(key, value, urls)
         if chunks is None:  # an entry that belongs to nothing does no harm, unless it is broken
-            _log.warning("the reference %r belongs to no array and is left out", key)
+            self._homeless.append(key)
             return
         chunks.add(key, name, *location)
 
@@ -284,12 +308,19 @@ class Builder:
     def _add_gens(self, entries: object, templates: dict[str, str], urls: Urls) -> None:
         if not isinstance(entries, list):
             raise _invalid("gen", "it is not a list")
+        total = 0
         for number, entry in enumerate(entries):
             gen = parse_gen(entry, templates, number=number)
+            total += gen.count
+            if total > MAX_ENTRIES:
+                raise _invalid("gen", f"with entry {number} it stands for more than {MAX_ENTRIES:,} entries")
             chunks = self._array_of_gen(gen)
             if chunks is not None:
-                chunks.add_gen(gen, self.sources)
+                chunks.add_gen(gen, urls)
                 continue
+            if gen.count > _MAX_GEN_LOOSE:
+                reason = f"entry {number} stands for more than {_MAX_GEN_LOOSE:,} entries, and its key names no array"
+                raise _invalid("gen", reason)
             for key, value in gen.entries():  # its array depends on a dimension
                 self._add_loose(key, value, urls)
 
@@ -321,6 +352,12 @@ class Builder:
         InvalidReferences
             If chunks contradict the metadata, or each other.
         """
+        if self._homeless:
+            first, count = self._homeless[0], len(self._homeless)
+            _log.warning("the reference %r belongs to no array and is left out; so are %d in all", first, count)
+        hidden = self._links.hidden(self._nodes)
+        if hidden is not None:
+            raise _invalid(hidden, "it lies at or below a soft link, so that it could not be reached")
         self._finish_objects()
         held = Source("", data=memoryview(bytes(self._inline)))
         self.sources.replace(INLINE, held)
@@ -354,11 +391,26 @@ class Builder:
             chunks = self._chunks[path].inline()
             if path in self._manifests or chunks is None:
                 continue  # what they hold is not known here
-            items: list[Any] = []
-            with contextlib.suppress(ValueError):  # what can't be decoded is an error when it is read
-                for offset, length in chunks:
-                    items += json_items(self._inline[offset : offset + length], plan.compressor, limit=_MAX_INLINE)
-            self._nodes[path] = with_objects(plan, items, self._compounds.get(path)).document
+            items = self._items(chunks, plan.compressor)
+            if items is None:
+                continue
+            try:
+                self._nodes[path] = with_objects(plan, items, self._compounds.get(path)).document
+            except UntranslatableError as reason:
+                self._unreadable[path] = str(reason)
+
+    def _items(self, chunks: list[tuple[int, int]], compressor: dict[str, Any]) -> list[Any] | None:
+        """Return the elements in chunks of JSON; None if they can't be decoded: an error when they are read."""
+        items: list[Any] = []
+        left = _MAX_INLINE  # bytes, of all of them
+        for offset, length in chunks:
+            try:
+                text = json_text(self._inline[offset : offset + length], compressor, limit=left)
+                items += items_of(text)
+            except ValueError:
+                return None
+            left -= len(text)
+        return items
 
 
 def _with_consolidated(documents: dict[str, Any]) -> dict[str, Any]:
@@ -383,13 +435,35 @@ def _attributes(documents: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 def _object(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the file has
     if isinstance(value, str):
-        data = inline_bytes(key, value, limit=_MAX_INLINE)
-        value = None
-        with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(data)
+        value = _parsed(key, inline_bytes(key, value, limit=_MAX_INLINE))
     if not isinstance(value, dict):
         raise _invalid(key, "it is not a JSON object")
     return value
+
+
+def _parsed(key: str, data: bytes) -> object:
+    """Return what a document that is text says; None if it is not JSON."""
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise _invalid(key, f"it has more than {MAX_VALUES:,} values")
+    value, reason = None, None
+    try:
+        value = json.loads(data, object_pairs_hook=unique_object)
+    except DuplicateKeyError as error:
+        reason = f"its key {error.args[0]!r} stands there twice"
+    except (ValueError, RecursionError):
+        return None
+    if deeper_than(value, _MAX_DEPTH):
+        reason = "its lists and objects are nested too deeply"
+    if reason is not None:
+        raise _invalid(key, reason)
+    return value
+
+
+def _check_key(key: str) -> None:
+    """Refuse keys of which paths up to the root would take up too much, or which take too long to look up."""
+    if len(key) > _MAX_KEY or key.count("/") > _MAX_LEVELS:
+        reason = f"its key has more than {_MAX_KEY} characters, or more than {_MAX_LEVELS} groups within each other"
+        raise _invalid(shortened(key), reason)
 
 
 def _add_implied_groups(nodes: dict[str, dict[str, Any]]) -> None:
@@ -410,4 +484,6 @@ def documents_of(nodes: Mapping[str, dict[str, Any]]) -> dict[str, bytes]:
 
 
 def _invalid(key: str, reason: str) -> InvalidReferences:
-    return InvalidReferences(f"The entry {key!r} is not valid: {reason}.", key=key, reason=reason)
+    reason = shortened(reason)
+    message = f"The entry {key!r} is not valid: {reason}. Mend it, or make the references anew."
+    return InvalidReferences(message, key=key, reason=reason)

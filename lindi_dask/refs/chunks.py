@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lindi_dask.refs.columns import Run
     from lindi_dask.refs.dialect import ArrayPlan
     from lindi_dask.refs.gen import Gen
+    from lindi_dask.refs.gen_columns import GenColumns
     from lindi_dask.refs.manifest import ChunkManifest
     from lindi_dask.refs.zarr3 import Selection
     from lindi_dask.types import ByteRange
@@ -71,7 +72,7 @@ class Urls:
         expanded = expand(url, self._templates, key=key)
         if not expanded:
             raise _invalid(key, "its URL is empty")
-        if self._relocate is not None and ":" not in expanded:
+        if self._relocate is not None and ":" not in expanded and not expanded.startswith("/"):
             member = self._relocate(expanded)
             if member is None:
                 raise _invalid(key, f"the bundle has no {expanded!r}")
@@ -94,6 +95,10 @@ class Urls:
             raise _invalid(key, f"it reaches up to byte {offset + length}, but {url} has {size}")
         return source, base + offset, length
 
+    def expand(self, gen: Gen, path: str, grid: tuple[int, ...], separator: str) -> GenColumns:
+        """Return all entries of a rule for one array; see `Gen.expand`."""
+        return gen.expand(path, grid, separator, self._sources, self._known)
+
 
 @dataclass(slots=True)
 class ArrayChunks:
@@ -106,7 +111,8 @@ class ArrayChunks:
     _parts: list[tuple[NDArray[np.uint64], Locations]] = field(default_factory=list)
     _places: list[int] = field(default_factory=list)
     _locations: list[tuple[int, int, int]] = field(default_factory=list)
-    _gens: list[tuple[Gen, SourceTable]] = field(default_factory=list)
+    _absent: list[int] = field(default_factory=list)
+    _gens: list[tuple[Gen, Urls]] = field(default_factory=list)
     _index: ChunkManifest | None = None
 
     @property
@@ -175,6 +181,12 @@ class ArrayChunks:
         self._places.append(place)
         self._locations.append((source, offset, length))
 
+    def add_absent(self, key: str, name: str) -> None:
+        """Take in that a chunk is not there, which is said of none that is; parameters as of `add`."""
+        place = None if 0 in self.plan.grid else self._place(key, name)
+        if place is not None:
+            self._absent.append(place)
+
     def _place(self, key: str, name: str) -> int | None:
         separator, prefix = self.plan.separator, self.plan.prefix
         if prefix:
@@ -189,16 +201,16 @@ class ArrayChunks:
             raise _invalid(key, f"chunk keys of this array are separated by {separator!r}")
         return place_of(self.plan.grid, name.replace(separator, "."))
 
-    def add_gen(self, gen: Gen, sources: SourceTable) -> None:
+    def add_gen(self, gen: Gen, urls: Urls) -> None:
         """Take in references that a rule makes; they are made when the array is first used."""
-        self._gens.append((gen, sources))
+        self._gens.append((gen, urls))
 
     def add_index(self, index: ChunkManifest) -> None:
         """Take in an index that holds the array's chunks."""
         self._index = index
 
     def inline(self) -> list[tuple[int, int]] | None:
-        """Return offset and length of each chunk, in the order of the grid; None unless the file itself holds them all."""
+        """Return offset and length of each chunk, in the order of the grid; None unless the file has them all."""
         if self._parts or self._gens or self._index or any(source != INLINE for source, _, _ in self._locations):
             return None
         chunks = sorted(zip(self._places, self._locations, strict=True))
@@ -219,6 +231,9 @@ class ArrayChunks:
         self._parts.clear()
         self._places.clear()
         self._locations.clear()
+        denied = places[np.isin(places, np.array(self._absent, np.uint64))] if self._absent else places[:0]
+        if len(denied):
+            raise _invalid(self._name(int(denied[0])), "it stands there twice, once as null")
         if not self._gens and self._index is None:
             return self._checked(places, locations, selection)
         return LazyManifest(self.plan.grid, lambda: self._with_lazy(places, locations, selection))
@@ -233,8 +248,8 @@ class ArrayChunks:
         if self._index is not None:
             present = self._index.present()
             places, locations = self._added(places, locations, present, self._index.locate(present))
-        for gen, sources in self._gens if self._index is None else ():
-            made = gen.expand(self.folder, self.plan.grid, self.plan.separator, sources)
+        for gen, urls in self._gens if self._index is None else ():
+            made = urls.expand(gen, self.folder, self.plan.grid, self.plan.separator)
             columns = Locations(made.sources, made.offsets, made.lengths)
             places, locations = self._added(places, locations, made.places, columns)
         return self._checked(places, locations, selection)
@@ -285,7 +300,7 @@ class ArrayChunks:
 
     def _check_overlaps(self, places: NDArray[np.uint64], locations: Locations) -> None:
         """Raise for chunks of which one has some of another's bytes; all of them, as for equal chunks, is sound."""
-        remote = (locations.sources != INLINE) & (locations.lengths != WHOLE)
+        remote = (locations.sources != INLINE) & (locations.lengths != WHOLE) & (locations.lengths > 0)
         if not remote.all():
             places, locations = places[remote], locations[remote]
         order = (
@@ -343,4 +358,5 @@ def _repeated(places: NDArray[np.uint64], total: int) -> int | None:
 
 
 def _invalid(key: str, reason: str) -> InvalidReferences:
-    return InvalidReferences(f"The entry {key!r} is not valid: {reason}.", key=key, reason=reason)
+    message = f"The entry {key!r} is not valid: {reason}. Mend it, or make the references anew."
+    return InvalidReferences(message, key=key, reason=reason)

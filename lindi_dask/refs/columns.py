@@ -52,7 +52,8 @@ def chunk_runs(
     urls, offsets, lengths
         As in `Run`.
     """
-    runs = _runs_in(_folder(keys[0]), ".", keys, urls, offsets, lengths)
+    folder, separator = _place(keys[0])
+    runs = _runs_in(folder, separator, keys, urls, offsets, lengths)
     if runs is not None:
         return runs
     runs = []
@@ -99,6 +100,8 @@ def _names(keys: list[str], folder: str, separator: str) -> bytes | None:
     if len(text) - len(names) != len(keys) * (len(prefix) - 1) or not names.isascii():
         return None
     if separator == "/":
+        if "." in names:
+            return None
         names = names.replace("/", ".")
     encoded = names.encode("ascii")
     if encoded.translate(None, b"0123456789.\n") or encoded.count(b"\n") != len(keys):

@@ -117,8 +117,7 @@ def array_document(zarray: dict[str, Any], attributes: dict[str, Any], *, lindi:
     if math.prod(grid) >= 2**63:
         raise ValueError(f"a grid of {list(grid)} chunks is too large")
     _refuse_pickle(zarray)
-    scalar = attributes.get("_SCALAR") is True and shape == (1,)
-    if scalar:
+    if attributes.get("_SCALAR") is True and shape == chunks == (1,):
         shape = chunks = grid = ()
     kind, unreadable = None, None
     try:
@@ -172,6 +171,11 @@ def with_objects(plan: ArrayPlan, items: Sequence[Any], fields: object) -> Array
         All elements of the array: texts, `{"_REFERENCE": ...}` objects, or lists with an item a field.
     fields
         `_COMPOUND_DTYPE`, or None.
+
+    Raises
+    ------
+    UntranslatableError
+        If its texts are too long for records.
     """
     attributes = dict(plan.document["attributes"])
     if not isinstance(fields, list):
@@ -183,6 +187,7 @@ def with_objects(plan: ArrayPlan, items: Sequence[Any], fields: object) -> Array
         for i, (name, _) in enumerate(fields)
     }
     kind = compound_kind([(name, dtype) for name, dtype in fields], widths)
+    _check_size(kind, tuple(plan.document["chunk_grid"]["configuration"]["chunk_shape"]))
     document = {**plan.document, "data_type": kind.data_type, "fill_value": kind.fill_value}
     return replace(plan, document=document)
 
@@ -221,7 +226,7 @@ def _kind(zarray: dict[str, Any], attributes: dict[str, Any]) -> Kind:
 
 
 def _check_size(kind: Kind, chunks: tuple[int, ...]) -> None:
-    if (kind.itemsize or 1) * math.prod(chunks) >= _MAX_CHUNK_NBYTES:
+    if (kind.itemsize or kind.decoded_itemsize) * math.prod(chunks) >= _MAX_CHUNK_NBYTES:
         raise UntranslatableError(f"its chunks of {list(chunks)} elements are larger than 2 GiB")
 
 

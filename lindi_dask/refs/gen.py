@@ -104,7 +104,14 @@ class Gen:
             for key, url, offset, length in zip(*columns, strict=True):
                 yield key, [url] if length == WHOLE else [url, offset, length]
 
-    def expand(self, path: str, grid: tuple[int, ...], separator: str, sources: SourceTable) -> GenColumns:
+    def expand(
+        self,
+        path: str,
+        grid: tuple[int, ...],
+        separator: str,
+        sources: SourceTable,
+        known: Mapping[str, tuple[int | None, str | None]] | None = None,
+    ) -> GenColumns:
         """Return all entries; their keys have to be those of chunks of one array.
 
         Parameters
@@ -117,6 +124,8 @@ class Gen:
             Between the numbers in a chunk's name: "." or "/".
         sources
             Gets the distinct URLs, when all else is in order.
+        known
+            Size in bytes and ETag of files, by URL, as far as the reference file says.
 
         Raises
         ------
@@ -146,7 +155,8 @@ class Gen:
             fault = error
         if fault is not None:
             raise self._invalid(first + fault.row, str(fault))
-        table = np.array([sources.add(Source(url)) for url in urls], np.uint32)
+        described = known or {}
+        table = np.array([sources.add(Source(url, *described.get(url, (None, None)))) for url in urls], np.uint32)
         return GenColumns(places, table[numbers] if urls else numbers, offsets, lengths)
 
     def _ranges(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

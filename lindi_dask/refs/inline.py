@@ -13,7 +13,9 @@ import numcodecs.blosc
 
 from lindi_dask.errors import InvalidReferences
 
-__all__ = ["inline_bytes", "json_items"]
+__all__ = ["inline_bytes", "items_of", "json_items", "json_text"]
+
+_MAX_ITEMS = 2**21  # values: as objects of Python they take some hundred times the room that they have in JSON
 
 
 def inline_bytes(key: str, value: str | dict[str, Any], *, limit: int) -> bytes:
@@ -65,11 +67,38 @@ def json_items(data: bytes | bytearray, compressor: dict[str, Any], *, limit: in
     ValueError
         If it can't be decoded.
     """
-    text = _inflated(bytes(data), compressor.get("id"), limit)
+    return items_of(json_text(data, compressor, limit=limit))
+
+
+def json_text(data: bytes | bytearray, compressor: dict[str, Any], *, limit: int) -> bytes:
+    """Return a chunk of numcodecs' JSON filter without its compression; parameters and errors as of `json_items`."""
+    encoded = bytes(data)
+    match compressor.get("id"):
+        case None if len(encoded) <= limit:
+            return encoded
+        case "blosc":
+            nbytes, _, held = struct.unpack_from("<III", encoded, 4) if len(encoded) >= 16 else (0, 0, 0)
+            if held == len(encoded) and nbytes <= limit:
+                with contextlib.suppress(RuntimeError):
+                    decoded: bytes = numcodecs.blosc.decompress(encoded)
+                    return decoded
+        case "zlib" | "gzip":
+            inflater = zlib.decompressobj(wbits=47)
+            with contextlib.suppress(zlib.error):
+                text = inflater.decompress(encoded, max(limit, 1))  # 0 would be no limit
+                if inflater.eof:
+                    return text
+    raise ValueError("its compression can't be undone, or not within the limit")
+
+
+def items_of(text: bytes) -> list[Any]:
+    """Return the elements of a decoded chunk of numcodecs' JSON filter; `ValueError` if it is none."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > _MAX_ITEMS:
+        raise ValueError(f"it has more than {_MAX_ITEMS:,} values")
     items: list[Any]
     try:
         *items, _, shape = json.loads(text)
-    except RecursionError:
+    except (RecursionError, TypeError):  # too deep, or a number
         items, shape = [], None
     if not isinstance(shape, list):
         raise ValueError("it is not what numcodecs' JSON filter writes")  # noqa: TRY004 - a value of the file
@@ -78,27 +107,6 @@ def json_items(data: bytes | bytearray, compressor: dict[str, Any], *, limit: in
     return items
 
 
-def _inflated(data: bytes, compressor: str | None, limit: int) -> bytes:
-    match compressor:
-        case None:
-            return data
-        case "blosc":
-            nbytes, _, held = struct.unpack_from("<III", data, 4) if len(data) >= 16 else (0, 0, 0)
-            if held != len(data) or nbytes > limit:
-                raise ValueError("its Blosc frame is not whole, or too large")
-            try:
-                decoded: bytes = numcodecs.blosc.decompress(data)
-            except RuntimeError:
-                decoded = b""
-            return decoded
-        case "zlib" | "gzip":
-            try:
-                return zlib.decompressobj(wbits=47).decompress(data, limit)
-            except zlib.error:
-                return b""
-        case _:
-            return b""
-
-
 def _invalid(key: str, reason: str) -> InvalidReferences:
-    return InvalidReferences(f"The entry {key!r} is not valid: {reason}.", key=key, reason=reason)
+    message = f"The entry {key!r} is not valid: {reason}. Mend it, or make the references anew."
+    return InvalidReferences(message, key=key, reason=reason)

@@ -18,6 +18,7 @@ __all__ = [
     "UntranslatableError",
     "compound_kind",
     "json_float",
+    "shortened",
     "v2_kind",
 ]
 
@@ -43,8 +44,19 @@ _VLEN_UTF8: Final[dict[str, Any]] = {"name": "vlen-utf8"}
 _LINDI_REFERENCE = "<REFERENCE>"
 
 
+_SHOWN = 500  # characters of a reason: it may quote what the file has
+
+
 class UntranslatableError(Exception):
     """Why an array can't be read; becomes `ArrayPlan.unreadable`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(shortened(reason))
+
+
+def shortened(reason: str) -> str:
+    """Return a reason that a message has room for."""
+    return reason if len(reason) <= _SHOWN else f"{reason[: _SHOWN - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,8 @@ class Kind:
     """the v2 filter that `to_bytes` stands for"""
     references: tuple[str, ...] = ()
     """fields of a compound that are object references"""
+    decoded_itemsize: int = 1
+    """bytes that an element has at least when it is read"""
 
     @property
     def is_numeric(self) -> bool:
@@ -131,7 +145,9 @@ def compound_kind(fields: list[tuple[str, str]], widths: dict[str, int] | None =
             types.append([name, dtype])
             numpy_fields.append((name, np.dtype(dtype).newbyteorder("<").str))
     references = tuple(name for name, dtype in fields if dtype == _LINDI_REFERENCE)
-    itemsize = np.dtype(numpy_fields).itemsize
+    itemsize = sum(np.dtype(dtype).itemsize for _, dtype in numpy_fields)
+    if itemsize > MAX_ITEM_NBYTES:
+        raise UntranslatableError(f"its records of {itemsize} bytes are larger than {MAX_ITEM_NBYTES}")
     return Kind(
         data_type={"name": "structured", "configuration": {"fields": types}},
         name="",
@@ -141,6 +157,7 @@ def compound_kind(fields: list[tuple[str, str]], widths: dict[str, int] | None =
         itemsize=None,
         object_codec="json2",
         references=references,
+        decoded_itemsize=itemsize,
     )
 
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 __all__ = ["Links", "follow"]
 
 _MAX_HOPS: Final = 40  # as many as operating systems take
+_MAX_PATH: Final = 2**14  # characters: more than any link's own path has
+_MAX_PARTS: Final = 128  # of a path: likewise
 
 
 class Links:
@@ -49,6 +51,16 @@ class Links:
                 case _:
                     raise ValueError(f"its link {link!r} has no name or path")
 
+    def hidden(self, nodes: Mapping[str, Any]) -> str | None:
+        """Return a path among those of nodes that can't be reached, as it lies at or below a link; None if all can."""
+        for path in nodes if self._targets else ():
+            above = path
+            while above:
+                if above in self._targets:
+                    return path
+                above = above.rpartition("/")[0]
+        return None
+
     def resolved(self, nodes: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
         """Return where each link leads in the end, and why some lead nowhere; both by the link's path."""
         found: dict[str, str] = {}
@@ -82,8 +94,10 @@ class Links:
 def follow(path: str, links: Mapping[str, str]) -> str | None:
     """Return the path that `path` is the same as, past all links on its way; None if they lead in a circle."""
     for _ in range(_MAX_HOPS):
+        if len(path) > _MAX_PATH:
+            return path
         parts = path.split("/")
-        for n in range(1, len(parts) + 1):
+        for n in range(1, min(len(parts), _MAX_PARTS) + 1):
             target = links.get("/".join(parts[:n]))
             if target is not None:
                 path = "/".join([*([target] if target else []), *parts[n:]])

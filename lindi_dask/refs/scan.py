@@ -23,10 +23,23 @@ from lindi_dask.refs.columns import LooseEntry, Run, chunk_runs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_ENTRIES", "Content", "DuplicateKeyError", "Scan", "deeper_than", "is_metadata", "scan", "unique_object"]
+__all__ = [
+    "MAX_ENTRIES",
+    "MAX_VALUES",
+    "Content",
+    "DuplicateKeyError",
+    "Scan",
+    "deeper_than",
+    "is_metadata",
+    "scan",
+    "unique_object",
+]
 
 MAX_ENTRIES: Final = 20_000_000
 """of one reference file"""
+
+MAX_VALUES: Final = 2**21
+"""values within one: as objects of Python they take some hundred times the room that they have in the file"""
 
 METADATA: Final = frozenset((".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"))
 """last parts of the keys that hold documents"""
@@ -40,7 +53,12 @@ _SMALL_BLOCK, _LARGE_BLOCK = 2**14, 3 * 2**14
 _WINDOW = 2**14  # bytes that the entry-by-entry parser looks at, at first
 _PENDING = 2**12  # references that become columns at once
 _WORTH_COLUMNS = 8
-_MAX_DEPTH = 32  # of metadata
+_MAX_DEPTH = 32
+_MAX_VALUE = 96 * 2**20  # bytes: more than 64 MiB in base64
+_MAX_DOCUMENTS: Final = 1_000_000
+_MAX_LOOSE: Final = 4_000_000  # entries that are kept as objects of Python
+_LONGEST_TOKEN = 16  # bytes, of a word or an escape: an error this near to a text's end may come from its being cut
+_BYTE_ORDER_MARKS: Final = (b"\xef", b"\xfe", b"\xff")  # begin them, and no JSON
 _BLANKS: Final = b" \t\r\n"
 _OTHER_VALUES: Final = frozenset(bytes((first,)) for first in b'["tfn-0123456789')  # how JSON that is no object begins
 
@@ -92,8 +110,10 @@ def scan(content: Content, name: str) -> Scan:
     """
     reader = _Reader(content, name)
     found = Scan()
-    if reader.peek() in _OTHER_VALUES:
+    if (start := reader.peek()) in _OTHER_VALUES:
         raise reader.invalid("the document has no object called 'refs'")
+    if start in _BYTE_ORDER_MARKS:
+        raise reader.invalid("it begins with a byte order mark; save it as UTF-8 without one")
     reader.open_object()
     first = True
     while (key := reader.next_key(first=first)) is not None:
@@ -109,7 +129,7 @@ def scan(content: Content, name: str) -> Scan:
             reader.open_object()
             _scan_entries(reader, found)
         else:
-            found.members[key] = reader.value()
+            found.members[key] = reader.value(key)
     reader.end()
     return found
 
@@ -156,6 +176,10 @@ def _scan_entries(reader: _Reader, found: Scan) -> None:
             pending.flush(found)
         if found.count + len(pending.keys) > MAX_ENTRIES:
             raise reader.invalid(f"it has more than {MAX_ENTRIES:,} entries")
+        if len(found.documents) > _MAX_DOCUMENTS:
+            raise reader.invalid(f"it has more than {_MAX_DOCUMENTS:,} documents of metadata")
+        if len(found.loose) > _MAX_LOOSE:
+            raise reader.invalid(f"it has more than {_MAX_LOOSE:,} entries besides plain references to chunks")
     pending.flush(found)
     if len({key for key, _ in found.loose}) != len(found.loose):
         twice = Counter(key for key, _ in found.loose).most_common(1)[0][0]
@@ -246,12 +270,10 @@ def _slow(reader: _Reader, found: Scan, pending: _Pending, *, first: bool) -> bo
         first = False
         if key is None:
             return True
-        value = reader.value()
-        if is_metadata(key):
+        value = reader.value(key)
+        if is_metadata(key) and not _is_reference(value):
             if key in found.documents:
                 raise reader.invalid(f"the key {key!r} stands there twice", key)
-            if deeper_than(value, _MAX_DEPTH):
-                raise reader.invalid(f"the entry {key!r} is nested too deeply", key)
             found.documents[key] = value
         elif _is_reference(value):
             pending.keys.append(key)
@@ -302,7 +324,8 @@ class _Reader:
         self._text, self._text_start, self._text_stop = "", 0, 0
 
     def invalid(self, reason: str, key: str | None = None) -> InvalidReferences:
-        return InvalidReferences(f"{self._name} is not a reference file: {reason}.", key=key, reason=reason)
+        message = f"{self._name} is not a reference file: {reason}. Fetch it again, or make it anew."
+        return InvalidReferences(message, key=key, reason=reason)
 
     def _not_json(self, what: str) -> InvalidReferences:
         return self.invalid(f"it is not JSON: {what} at byte {self.position}")
@@ -342,8 +365,8 @@ class _Reader:
         """Go back to where `next_key` began."""
         self.position = self._before
 
-    def value(self) -> Any:  # noqa: ANN401 - any JSON value
-        """Return the value at the position, and go behind it."""
+    def value(self, key: str | None = None) -> Any:  # noqa: ANN401 - any JSON value
+        """Return the value at the position, that of the key, and go behind it."""
         self.peek()
         size = _WINDOW
         while True:
@@ -352,21 +375,36 @@ class _Reader:
             try:
                 value, stop = self._decoder.raw_decode(text, at)
             except DuplicateKeyError as error:
-                reason = f"the key {error.args[0]!r} stands there twice"
+                reason = f"{_in_entry(key)} the key {error.args[0]!r} stands there twice"
             except RecursionError:
-                reason = "it is nested too deeply"
+                reason = f"{_in_entry(key)} lists and objects are nested too deeply"
             except ValueError as error:
-                if whole:
-                    where = getattr(error, "msg", str(error))
-                    reason = f"it is not JSON: {where} at byte {self.position}"
+                if whole or _is_final(error, len(text)):
+                    reason = self._fault(error, text, at, key)
             else:
-                # a number that reaches the end of a window may go on behind it
-                if stop < len(text) or whole:
+                # a number that reaches the end of a window may go on behind it: 1 as 1e-5
+                if stop + 2 < len(text) or whole:
                     self.position += len(text[at:stop].encode("utf-8", "surrogatepass"))
-                    return value
+                    if not deeper_than(value, _MAX_DEPTH):
+                        return value
+                    reason = f"{_in_entry(key)} lists and objects are nested too deeply"
+            if reason is None and size >= _MAX_VALUE:
+                reason = f"{_in_entry(key)} a value is larger than {_MAX_VALUE >> 20} MiB"
+            if reason is None and size > _WINDOW and _separators(text, at) > MAX_VALUES:
+                reason = f"{_in_entry(key)} there are more than {MAX_VALUES:,} values"
             if reason is not None:
-                raise self.invalid(reason)
-            size *= 4
+                raise self.invalid(reason, key)
+            size = min(4 * size if size < 2**20 else 2 * size, max(_MAX_VALUE, size))
+
+    def _fault(self, error: ValueError, text: str, at: int, key: str | None) -> str:
+        """Return what is wrong with the JSON of a value, which begins at that place of a text."""
+        within = "a key" if key is None else f"the value of {key!r}"
+        if not isinstance(error, json.JSONDecodeError):
+            return f"it is not JSON: {within} holds a number with too many digits, at byte {self.position}"
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            return f"it is not JSON: it ends in the middle of {within}, which begins at byte {self.position}"
+        place = self.position + len(text[at : error.pos].encode("utf-8", "surrogatepass"))
+        return f"it is not JSON: {error.msg} at byte {place}, in {within}"
 
     def _window(self, size: int) -> tuple[str, int]:
         """Return text that holds `size` bytes from the position on (or all there are), and where in it they begin."""
@@ -374,7 +412,8 @@ class _Reader:
         if self._text.isascii() and self._text_start <= self.position and stop <= self._text_stop:
             return self._text, self.position - self._text_start
         # Read ahead: the next values will find their text here
-        stop = min(self.position + 2 * size, self._length)
+        stop = min(self.position + (2 * size if size == _WINDOW else size), self._length)
+        self._text = ""  # which may be large
         piece = self._content[self.position : stop]
         cut = len(piece)
         while stop < self._length and cut > len(piece) - 4 and piece[cut - 1] & 0xC0 == 0x80:
@@ -411,3 +450,18 @@ class _Reader:
     def end(self) -> None:
         if self.peek():
             raise self._not_json("something stands behind its end,")
+
+
+def _in_entry(key: str | None) -> str:
+    return "in a key" if key is None else f"in the entry {key!r}"
+
+
+def _is_final(error: ValueError, length: int) -> bool:
+    """Return whether JSON cut off after `length` characters is wrong whatever follows."""
+    place = getattr(error, "pos", 0)  # of numbers with too many digits, Python tells none
+    return place < length - _LONGEST_TOKEN and not str(error).startswith("Unterminated string")
+
+
+def _separators(text: str, at: int) -> int:
+    """Return how many values a text may hold from a place on, where one begins that is longer than the text."""
+    return 0 if text.startswith('"', at) else sum(text.count(sign, at) for sign in ",[{")

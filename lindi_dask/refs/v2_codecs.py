@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from lindi_dask.refs.kinds import NUMERIC, Kind, UntranslatableError
+from lindi_dask.refs.kinds import MAX_ITEM_NBYTES, NUMERIC, Kind, UntranslatableError
 
 __all__ = ["BLOSC_SHUFFLE", "v3_codecs"]
 
@@ -34,16 +34,20 @@ _ARRAY_CODECS: Final = {
     "quantize": {"astype", "digits", "dtype"},
 }
 _JSON_WRITING = {"allow_nan", "check_circular", "ensure_ascii", "indent", "separators", "skipkeys", "sort_keys"}
-_KNOWN: Final = {
-    **_BYTES_CODECS,
-    **_ARRAY_CODECS,
+_OBJECT_CODECS: Final = {
     "json2": _JSON_WRITING | {"encoding", "strict"},
     "vlen-bytes": set[str](),
     "vlen-utf8": set[str](),
+}
+_KNOWN: Final = {
+    **_BYTES_CODECS,
+    **_ARRAY_CODECS,
+    **_OBJECT_CODECS,
     "blosc": {"blocksize", "clevel", "cname", "shuffle", "typesize"},
     "zstd": {"checksum", "level"},
 }
 _TYPES_OF = {"astype": ("decode_dtype", "encode_dtype")}  # of a filter's two sides; others call them dtype and astype
+_NAMES = frozenset(NUMERIC.values())
 _BLOSC_COMPRESSORS = frozenset(("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"))
 
 
@@ -64,9 +68,9 @@ def v3_codecs(zarray: dict[str, Any], kind: Kind, *, ndim: int) -> list[dict[str
     UntranslatableError
         If one of them can't be read.
     """
-    steps = _steps(zarray)
+    steps = [step for step in _steps(zarray) if not _is_idle(step)]
     for step in steps:
-        _check_members(step)
+        _check_members(step, kind)
     steps = [step for step in steps if step["id"] != kind.object_codec]
     names = [step["id"] for step in steps]
     split = next((i for i, name in enumerate(names) if name not in _ARRAY_CODECS), len(names))
@@ -84,6 +88,15 @@ def v3_codecs(zarray: dict[str, Any], kind: Kind, *, ndim: int) -> list[dict[str
     form = [kind.form] if kind.form is not None else []
     encoded = [_codec(step, kind) for step in steps]
     return [*encoded[:split], *transpose, kind.to_bytes, *form, *encoded[split:]]
+
+
+def _is_idle(step: dict[str, Any]) -> bool:
+    """Whether a filter changes no byte: kerchunk's that puts text in for ids, of compounds that have numbers only."""
+    fields = step.get("dtype")
+    if step["id"] != "fill_hdf_strings" or not isinstance(fields, list):
+        return False
+    types = [str(field[1]) for field in fields if isinstance(field, list) and len(field) == 2]
+    return len(types) == len(fields) and all(name in _NAMES or name[1:] in NUMERIC for name in types)
 
 
 def _check_array_codecs(steps: list[dict[str, Any]], kind: Kind) -> None:
@@ -122,9 +135,9 @@ def _steps(zarray: dict[str, Any]) -> list[dict[str, Any]]:
     return steps
 
 
-def _check_members(step: dict[str, Any]) -> None:
+def _check_members(step: dict[str, Any], kind: Kind) -> None:
     name = step["id"]
-    if name not in _KNOWN:
+    if name not in _KNOWN or (name in _OBJECT_CODECS and name != kind.object_codec):
         raise UntranslatableError(f"its filter {name!r} can't be read")
     if unknown := step.keys() - _KNOWN[name] - {"id"}:
         raise UntranslatableError(f"its filter {name!r} has a member {min(unknown)!r}, which is not known")
@@ -156,7 +169,9 @@ def _codec(step: dict[str, Any], kind: Kind) -> dict[str, Any]:
         }
         return {"name": "zstd", "configuration": configuration}
     if name == "shuffle":  # said outright: left out, numcodecs takes 4, and zarr the size of an item
-        configuration["elementsize"] = _whole(configuration, "elementsize", 4)
+        size = configuration["elementsize"] = _whole(configuration, "elementsize", 4)
+        if not 1 <= size <= MAX_ITEM_NBYTES:
+            raise UntranslatableError(f"its filter 'shuffle' is for elements of {size} bytes")
     return {"name": f"numcodecs.{name}", "configuration": configuration}
 
 
