@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
 import zarr
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_array", "open_group", "open_store"]
 
+_MAX_BLOCKS = 10_000_000
 _TEXT = np.dtype("V64")  # about as large as a text with what Python has around it
 
 
@@ -158,12 +160,31 @@ def _blocks(array: zarr.Array[Any], chunks: Any) -> tuple[tuple[int, ...], ...]:
         chunks = _by_axis(array, chunks)
     dtype = array.dtype if array.dtype.kind not in "OT" else _TEXT  # whose size dask can't tell
     sizes = chunks if isinstance(chunks, tuple | list) else (chunks,) * array.ndim
+    _check_count(array, sizes, dtype)
     if len(sizes) == array.ndim and "auto" in sizes and all(size in ("auto", -1, None) for size in sizes):
         return _whole_chunks(array, sizes, dtype)
     blocks: tuple[tuple[int, ...], ...] = normalize_chunks(
         chunks, array.shape, dtype=dtype, previous_chunks=array.chunks
     )
     return blocks
+
+
+def _check_count(array: zarr.Array[Any], sizes: Sequence[Any], dtype: np.dtype[Any]) -> None:
+    """Raise where dask would list more blocks than any memory holds: it lists them all before anything is read."""
+    count, in_bytes = 1, None
+    for extent, size in zip(array.shape, sizes, strict=False):
+        if isinstance(size, str):
+            in_bytes = parse_bytes(dask.config.get("array.chunk-size") if size == "auto" else size)
+        elif type(size) is int and size > 0:
+            count *= -(-extent // size)
+    if in_bytes is not None:
+        free = math.prod(extent for extent, size in zip(array.shape, sizes, strict=False) if isinstance(size, str))
+        count *= free * dtype.itemsize // max(in_bytes, math.prod(array.chunks) * dtype.itemsize)
+    if count > _MAX_BLOCKS:
+        raise ConfigurationError(
+            f"/{array.path} has the shape {array.shape}: that would be some {count:,} blocks, which no graph can list. "
+            "Pass larger chunks=, or read a part of it by open_group(...)[path][start:stop]."
+        )
 
 
 def _whole_chunks(array: zarr.Array[Any], sizes: Sequence[Any], dtype: np.dtype[Any]) -> tuple[tuple[int, ...], ...]:

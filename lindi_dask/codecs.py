@@ -6,22 +6,23 @@ over our stores and hands all others to the pipeline that the user had.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import warnings
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.codecs import BloscCodec
 from zarr.core.buffer.cpu import NDBuffer as CpuNDBuffer
 from zarr.core.codec_pipeline import BatchedCodecPipeline, fill_value_or_default
 from zarr.registry import get_pipeline_class, register_pipeline
 from zarr.storage import StorePath
 
 from lindi_dask import object_codecs
-from lindi_dask.decode import blosc_frame_nbytes, chunk_decoder
+from lindi_dask.decode import chunk_decoder, inflated, split_known
 from lindi_dask.errors import CorruptChunk
 from lindi_dask.refs import MISSING, Locations
 
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from zarr.abc.codec import Codec, CodecPipeline
     from zarr.abc.store import ByteGetter
     from zarr.core.array_spec import ArraySpec
-    from zarr.core.buffer import Buffer, NDBuffer
+    from zarr.core.buffer import NDBuffer
     from zarr.core.indexing import SelectorTuple
     from zarr.core.metadata import ArrayMetadata
 
-    from lindi_dask.decode import ChunkDecoder
+    from lindi_dask.decode.chunks import Place
 
     Request: TypeAlias = tuple[ByteGetter, ArraySpec, SelectorTuple, SelectorTuple, bool]
 
@@ -48,6 +49,9 @@ NOT_SPECIFIED: Final = (
     r"The data type \(.*\) does not have a Zarr V3 specification",
 )
 """how the warnings begin that zarr gives for what is not in its specification"""
+
+
+_MAX_TEXT_NBYTES: Final = 2**27  # of a chunk whose elements have no fixed size
 
 
 class BulkStore(Store):
@@ -97,8 +101,8 @@ class BulkCodecPipeline(BatchedCodecPipeline):
         present = Locations(locations.sources[at], locations.offsets[at], locations.lengths[at])
         chosen = [batch[i] for i in at.tolist()], [keys[i] for i in at.tolist()]
         if decoder is not None:
-            target = out.as_numpy_array()
-            await getter.store.get_many(path, present, _decoding(*chosen, decoder, target, drop_axes))
+            place = decoder.onto(out.as_numpy_array(), drop_axes)
+            await getter.store.get_many(path, present, _decoding(*chosen, place))
         else:
             await self._read_by_zarr(getter.store, path, present, *chosen, out, drop_axes)
         return tuple(Status(status="missing" if gone else "present") for gone in missing.tolist())
@@ -113,23 +117,23 @@ class BulkCodecPipeline(BatchedCodecPipeline):
         out: NDBuffer,
         drop_axes: tuple[int, ...],
     ) -> None:
-        """Fetch at once, but decode and place as zarr does."""
-        encoded: list[Buffer | None] = [None] * len(batch)
+        """Fetch at once and inflate within a bound, but decode what is then left, and place it, as zarr does."""
+        encoded: list[memoryview] = [memoryview(b"")] * len(batch)
 
         def keep(indices: NDArray[np.intp], views: list[memoryview]) -> None:
             for i, view in zip(indices.tolist(), views, strict=True):
-                encoded[i] = batch[i][1].prototype.buffer.from_bytes(view)
+                encoded[i] = view
 
         await store.get_many(path, locations, keep)
         reason = None
         try:
-            self._check_frames(encoded)
-            chunks = list(await self.decode([(data, request[1]) for data, request in zip(encoded, batch, strict=True)]))
+            chunks = list(await self._decode_rest(encoded, [request[1] for request in batch]))
         except Exception as error:  # noqa: BLE001 - codecs raise whatever they like; it becomes our error
             reason = f"{type(error).__name__}: {error}"
         if reason is not None:
             raise CorruptChunk(
-                f"One of the chunks {keys[0]} ... {keys[-1]} can't be decoded: {reason}.",
+                f"One of the chunks {keys[0]} ... {keys[-1]} can't be decoded: {reason}. Its file is damaged, or is "
+                "another one than the references were made from.",
                 key=keys[0],
                 reason=reason,
             )
@@ -139,20 +143,17 @@ class BulkCodecPipeline(BatchedCodecPipeline):
             part = chunk[chunk_selection]
             out[out_selection] = part.squeeze(axis=drop_axes) if drop_axes else part
 
-    def _check_frames(self, encoded: Iterable[Buffer | None]) -> None:
-        """Raise `ValueError` for Blosc frames that were cut short: the library would read on behind their end."""
-        if self.bytes_bytes_codecs and isinstance(self.bytes_bytes_codecs[-1], BloscCodec):
-            for data in encoded:
-                if data is not None:
-                    blosc_frame_nbytes(data.as_numpy_array())
+    async def _decode_rest(self, encoded: list[memoryview], specs: list[ArraySpec]) -> Iterable[NDBuffer | None]:
+        rest, known = split_known(self.bytes_bytes_codecs)
+        plain = await asyncio.to_thread(lambda: [inflated(known, data, _MAX_TEXT_NBYTES) for data in encoded])
+        pairs = [(spec.prototype.buffer.from_bytes(bytes(data)), spec) for data, spec in zip(plain, specs, strict=True)]
+        return await replace(self, bytes_bytes_codecs=tuple(rest)).decode(pairs)
 
 
 def _decoding(
     batch: list[Request],
     keys: list[str],
-    decode: ChunkDecoder,
-    target: NDArray[Any],
-    drop_axes: tuple[int, ...],
+    place: Place,
 ) -> Callable[[NDArray[np.intp], list[memoryview]], None]:
     """Decode chunks as they arrive and place them. Runs in threads: no two chunks share a place in the target."""
 
@@ -161,7 +162,7 @@ def _decoding(
             _, _, chunk_selection, out_selection, _ = batch[i]
             reason = None
             try:
-                chunk = decode(view)
+                place(view, chunk_selection, out_selection)
             except Exception as error:  # noqa: BLE001 - codecs raise whatever they like; it becomes our error
                 reason = f"{type(error).__name__}: {error}"
             if reason is not None:
@@ -171,8 +172,6 @@ def _decoding(
                     key=keys[i],
                     reason=reason,
                 )
-            part = chunk[chunk_selection]
-            target[out_selection] = part.squeeze(axis=drop_axes) if drop_axes else part
 
     return deliver
 

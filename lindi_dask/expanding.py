@@ -207,12 +207,13 @@ class _LinkedFiles:
         self._policy = policy
         self._base = base
         self._concurrency = concurrency
-        self._served: list[int] = []
+        self._before = process.counters().counts()
+        self._peeks = 0
 
     @property
     def requests(self) -> int:
-        """Requests up to now."""
-        return len(self._served)
+        """Requests up to now (those of other reads of this process meanwhile, too)."""
+        return self._peeks + (process.counters().counts() - self._before).requests
 
     def open(self, url: str) -> RemoteFile:
         from lindi_dask.index.remote_file import BLOCK, RemoteFile  # noqa: PLC0415 - its package needs h5py
@@ -224,7 +225,7 @@ class _LinkedFiles:
             size = Path(asset.path).stat().st_size
         else:
             start, size = process.io_loop().submit(peek(asset, process.leases(), BLOCK)).result()
-            self._served.append(1)
+            self._peeks += 1
         return RemoteFile(str(asset), size, partial(self._read, Target(asset, size=size)), start=start)
 
     def _read(self, target: Target, ranges: Sequence[ByteRange]) -> list[bytes]:
@@ -232,7 +233,6 @@ class _LinkedFiles:
         parts = [b""] * len(ranges)
 
         def deliver(indices: NDArray[np.intp], views: list[memoryview]) -> None:
-            self._served.append(len(indices))
             for i, view in zip(indices.tolist(), views, strict=True):
                 parts[i] = bytes(view)
 

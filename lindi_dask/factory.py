@@ -58,7 +58,7 @@ class StoreFactory:
         URL prefixes and local folders (`/data/`) that the references may point at besides https to public hosts and
         files below their own folder; from `lindi-dask.allow` if not given.
     concurrency
-        Requests for data at a time, in each process; from `lindi-dask.concurrency` if not given.
+        Requests for data at a time, at most, in each process; from `lindi-dask.concurrency` if not given.
 
     Raises
     ------

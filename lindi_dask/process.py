@@ -6,12 +6,13 @@ import threading
 from typing import Final
 
 from lindi_dask.archive import LeaseCache, Resolver
-from lindi_dask.transport import IoLoop, RangeReader
+from lindi_dask.transport import Counters, IoLoop, RangeReader, Traffic
 
-__all__ = ["io_loop", "leases", "reader"]
+__all__ = ["counters", "io_loop", "leases", "moment_s", "reader"]
 
 _lock: Final = threading.Lock()
 _io_loop: Final = IoLoop()
+_traffic: Final = Traffic()
 _readers: Final[dict[int, RangeReader]] = {}
 _leases: LeaseCache | None = None
 
@@ -30,10 +31,23 @@ def leases() -> LeaseCache:
         return _leases
 
 
+def counters() -> Counters:
+    """Return what this process has read, in numbers that grow."""
+    return _traffic.counters
+
+
+def moment_s() -> float:
+    """Return for how long a read may wait for others to go with it, in seconds: a request's latency."""
+    return _traffic.link.latency_s
+
+
 def reader(concurrency: int) -> RangeReader:
-    """Return this process's reader with that many requests at a time; all readers share one cache of leases."""
+    """Return this process's reader with at most that many requests at a time.
+
+    All readers share one cache of leases, and what limits the requests and the memory of the process.
+    """
     shared = leases()
     with _lock:
         if concurrency not in _readers:
-            _readers[concurrency] = RangeReader(shared, concurrency=concurrency)
+            _readers[concurrency] = RangeReader(shared, concurrency=concurrency, traffic=_traffic)
         return _readers[concurrency]

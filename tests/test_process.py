@@ -35,3 +35,10 @@ def test_readers_of_one_concurrency_are_one_and_all_share_the_leases() -> None:
     assert process.reader(3) is process.reader(3)
     assert process.reader(3) is not process.reader(4)
     assert process.reader(3)._stores._leases is process.reader(4)._stores._leases
+
+
+def test_all_readers_count_together_and_share_the_limits_of_the_process() -> None:
+    assert process.reader(3)._traffic is process.reader(4)._traffic
+    assert process.counters() is process.reader(4)._traffic.counters
+    assert process.reader(40)._traffic.window.most >= 40
+    assert 0 < process.moment_s() <= 2

@@ -153,7 +153,23 @@ class RemoteFile(io.RawIOBase):
             return
         if len(self._nodes) + len(children) > _NODES:
             self._nodes.clear()  # nobody asks for them
-        self._nodes |= zip((child.offset for child in children), self._read(children), strict=True)
+        groups = _near(children)
+        spans = [ByteRange(group[0].offset, max(child.end for child in group) - group[0].offset) for group in groups]
+        for group, span, data in zip(groups, spans, self._read(spans), strict=True):
+            for child in group:
+                start = child.offset - span.offset
+                self._nodes[child.offset] = data[start : start + child.length]
+
+
+def _near(ranges: list[ByteRange]) -> list[list[ByteRange]]:
+    """Part ranges into groups of those that lie within half a block of each other: a request each."""
+    groups: list[list[ByteRange]] = []
+    for one in sorted(ranges, key=lambda one: one.offset):
+        if groups and one.offset - groups[-1][-1].end <= BLOCK // 2:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
 
 
 def chunk_tree_children(node: bytes, base: int) -> list[ByteRange]:

@@ -6,6 +6,8 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from lindi_dask.errors import InvalidReferences
 from lindi_dask.refs import zarr3
 from lindi_dask.refs.chunks import ArrayChunks, Urls
@@ -136,7 +138,7 @@ class Builder:
         self._chunks: dict[str, ArrayChunks] = {}
         self._links = Links()
         self._inline = bytearray()
-        self._homeless: list[str] = []
+        self._homeless: tuple[int, str] = (0, "")  # how many, and the first
         self._lindi = lindi
         self.plans: dict[str, ArrayPlan] = {}
         self.sources = SourceTable()
@@ -264,9 +266,20 @@ class Builder:
         if chunks is not None and chunks.takes(run):
             chunks.add_run(run, urls, written)
             return
+        folder = f"{run.folder}/" * bool(run.folder)
+        if run.separator == "." and self._array_of(f"{folder}0")[0] is None:
+            key = folder + ".".join(map(str, run.coordinates[0].tolist()))
+            _check_key(key)
+            for number in np.unique(run.urls).tolist():
+                urls.place(written[number], key=key)  # an error if it is broken
+            self._leave_out(len(run.urls), key)
+            return
         for i, coordinates in enumerate(run.coordinates.tolist()):
-            key = f"{run.folder}/" * bool(run.folder) + run.separator.join(map(str, coordinates))
+            key = folder + run.separator.join(map(str, coordinates))
             self._add_loose(key, [written[run.urls[i]], int(run.offsets[i]), int(run.lengths[i])], urls)
+
+    def _leave_out(self, count: int, key: str) -> None:
+        self._homeless = self._homeless[0] + count, self._homeless[1] or key
 
     def _add_loose(self, key: str, value: object, urls: Urls) -> None:
         _check_key(key)
@@ -278,7 +291,7 @@ class Builder:
             return
         location = self._location(key, value, urls)
         if chunks is None:  # an entry that belongs to nothing does no harm, unless it is broken
-            self._homeless.append(key)
+            self._leave_out(1, key)
             return
         chunks.add(key, name, *location)
 
@@ -352,9 +365,8 @@ class Builder:
         InvalidReferences
             If chunks contradict the metadata, or each other.
         """
-        if self._homeless:
-            first, count = self._homeless[0], len(self._homeless)
-            _log.warning("the reference %r belongs to no array and is left out; so are %d in all", first, count)
+        if self._homeless[0]:
+            _log.warning("references that belong to no array are left out: %d, the first is %r", *self._homeless)
         hidden = self._links.hidden(self._nodes)
         if hidden is not None:
             raise _invalid(hidden, "it lies at or below a soft link, so that it could not be reached")

@@ -222,6 +222,8 @@ def _kind(zarray: dict[str, Any], attributes: dict[str, Any]) -> Kind:
             "out arrays of more than 1,000 chunks). `lindi-dask expand` writes them in; or write the references anew "
             "with all chunks: in LINDI, num_dataset_chunks_threshold=None"
         )
+    if zarray.get("zarr_format", 2) != 2:
+        raise UntranslatableError(f"its zarr_format is {zarray['zarr_format']!r}, and not 2")
     return v2_kind(zarray, attributes)
 
 

@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import obstore
 from obstore.exceptions import BaseError
 
-from lindi_dask.errors import StorageUnavailable
+from lindi_dask.errors import LindiError, StorageUnavailable
+from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.retry import READ, RetryPolicy
 from lindi_dask.transport.etags import if_match
 from lindi_dask.transport.leased import LeasedStores
 from lindi_dask.transport.local import LocalFiles
 from lindi_dask.transport.outcomes import contradiction, status_of
-from lindi_dask.transport.plan import PlannedRange, plan_ranges
+from lindi_dask.transport.plan import PlannedRange, plan_ranges, split
+from lindi_dask.transport.shares import Turn
+from lindi_dask.transport.traffic import Traffic
 from lindi_dask.types import LocalFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
     from obstore import GetOptions
     from obstore.store import HTTPStore
 
     from lindi_dask.archive import LeaseCache
     from lindi_dask.refs import Locations
-    from lindi_dask.types import Target
+    from lindi_dask.types import Asset, Target
 
     Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
+    Failed = Callable[[NDArray[np.intp], LindiError], None]
 
 __all__ = ["RangeReader"]
 
-_MAX_GAP = 128 * 1024  # bytes: about what a request's latency costs on a link of a laboratory
-_MAX_SIZE = 8 * 1024 * 1024  # bytes of a coalesced request
-_FILE_THREADS = 8  # local files may lie on a network's file system, and wait for it
+_BATCH = 2**20  # bytes that one thread decodes at a time
 
 
 class RangeReader:
@@ -50,17 +52,22 @@ class RangeReader:
         Of this process.
     concurrency
         Requests at a time, at most.
+    traffic
+        Shared by all that read in this process; None: an own one.
     retry
         Bounds of the retries of one range.
     """
 
-    def __init__(self, leases: LeaseCache, *, concurrency: int, retry: RetryPolicy = READ) -> None:
-        self._stores = LeasedStores(leases, concurrency=concurrency, retry=retry)
+    def __init__(
+        self, leases: LeaseCache, *, concurrency: int, traffic: Traffic | None = None, retry: RetryPolicy = READ
+    ) -> None:
+        self._traffic = Traffic() if traffic is None else traffic
+        self._stores = LeasedStores(leases, concurrency=concurrency, traffic=self._traffic, retry=retry)
         self._files = LocalFiles()
-        self._file_threads = ThreadPoolExecutor(max_workers=_FILE_THREADS, thread_name_prefix="lindi-file")
-        self._decoders = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="lindi-decode")
 
-    async def fetch(self, targets: Mapping[int, Target], locations: Locations, deliver: Deliver) -> None:
+    async def fetch(
+        self, targets: Mapping[int, Target], locations: Locations, deliver: Deliver, *, failed: Failed | None = None
+    ) -> None:
         """Read all locations, and hand their bytes over as they arrive.
 
         Parameters
@@ -71,31 +78,101 @@ class RangeReader:
             All with a source that has a target. A length of `WHOLE` is up to the end of the source.
         deliver
             Called with (indices into the locations, their bytes in the same order), in threads, several at a
-            time; each location exactly
-            once. The bytes are read-only and live as long as they are held.
+            time; each location exactly once. The bytes are read-only and live as long as they are held.
+        failed
+            Called with (indices into the locations, why they can't be read), on this loop; the others are then read
+            on. None: the first error ends all.
 
         Raises
         ------
         LindiError
             Of the first range that failed for good, or whatever `deliver` raised; the other ranges are then given up.
         """
-        ranges = plan_ranges(locations, max_gap=_MAX_GAP, max_size=_MAX_SIZE)
-        await _all(self._fetch_range(targets[planned.source], planned, locations, deliver) for planned in ranges)
+        sizes = self._traffic.link.sizes()
+        ranges = plan_ranges(locations, max_gap=sizes.max_gap, size=sizes.size)
+        reading = _Reading(targets, locations, deliver, failed, Turn(), sizes.size)
+        counters, started = self._traffic.counters, self._traffic.clock()
+        sized = locations.lengths[locations.lengths != WHOLE]
+        counters.add(chunks=len(locations), ranges=len(ranges), bytes_wanted=int(sized.sum(dtype=np.int64)))
+        try:
+            await _all(self._fetch_range(planned, reading) for planned in ranges)
+        finally:
+            counters.add(wait_s=self._traffic.clock() - started)
 
-    async def _fetch_range(self, target: Target, planned: PlannedRange, locations: Locations, deliver: Deliver) -> None:
-        data = await self._read(target, planned.start, planned.stop)
-        views = planned.cut(locations, data)
-        await asyncio.get_running_loop().run_in_executor(self._decoders, deliver, planned.members, views)
+    async def _fetch_range(self, planned: PlannedRange, reading: _Reading) -> None:
+        failure = None
+        try:
+            await self._fetch_and_deliver(planned, reading)
+        except LindiError as error:
+            if reading.failed is None:
+                raise
+            failure = error.fresh()
+        if failure is not None and reading.failed is not None:
+            reading.failed(planned.members, failure)
 
-    async def _read(self, target: Target, start: int, stop: int | None) -> memoryview:
+    async def _fetch_and_deliver(self, planned: PlannedRange, reading: _Reading) -> None:
+        target, turn, memory = reading.targets[planned.source], reading.turn, self._traffic.memory
+        stop = target.size if planned.stop is None else planned.stop
+        nbytes = reading.size if stop is None else max(stop - planned.start, 0)
+        await memory.take(nbytes, turn.key(nbytes))
+        try:
+            data = await self._read(target, planned, reading)
+            views = planned.cut(reading.locations, data)
+            self._traffic.counters.add(bytes_fetched=len(data))
+            jobs = [partial(self._deliver, reading.deliver, *batch) for batch in _batches(planned.members, views)]
+            await self._traffic.decoders.run(jobs, turn.key())
+        finally:
+            memory.give(nbytes)
+
+    def _deliver(self, deliver: Deliver, members: NDArray[np.intp], views: list[memoryview]) -> None:
+        started = self._traffic.clock()
+        try:
+            deliver(members, views)
+        finally:
+            self._traffic.counters.add(decode_s=self._traffic.clock() - started)
+
+    async def _read(self, target: Target, planned: PlannedRange, reading: _Reading) -> memoryview:
+        start, stop = planned.start, planned.stop
         if start == stop:
             return memoryview(b"")
         asset = target.asset
         if isinstance(asset, LocalFile):
-            reading = partial(self._files.read, asset, start, stop, size=target.size)
-            return await asyncio.get_running_loop().run_in_executor(self._file_threads, reading)
+            local = partial(self._files.read, asset, start, stop, size=target.size)
+            return await asyncio.get_running_loop().run_in_executor(self._traffic.files, local)
+        if stop is None or len(planned.members) > 1 or stop - start <= reading.size:
+            return await self._read_part(asset, target, start, stop, reading.turn)
+        whole = np.empty(stop - start, np.uint8)
+
+        async def part(first: int, last: int) -> None:
+            data = await self._read_part(asset, target, first, last, reading.turn)
+            whole[first - start : last - start] = np.frombuffer(data, np.uint8)
+
+        await _all(part(first, last) for first, last in split(start, stop, reading.size))
+        return whole.data.toreadonly()
+
+    async def _read_part(self, asset: Asset, target: Target, start: int, stop: int | None, turn: Turn) -> memoryview:
         request = partial(_request, target=target, start=start, stop=stop)
-        return await self._stores.run(asset, request, start=start, stop=stop)
+        return await self._stores.run(asset, request, start=start, stop=stop, turn=turn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One call of `fetch`."""
+
+    targets: Mapping[int, Target]
+    locations: Locations
+    deliver: Deliver
+    failed: Failed | None
+    turn: Turn
+    size: int
+    """bytes of a request"""
+
+
+def _batches(members: NDArray[np.intp], views: list[memoryview]) -> list[tuple[NDArray[np.intp], list[memoryview]]]:
+    """Share out a range's chunks so that all threads have work, also those of the last range."""
+    ends = np.cumsum([len(view) for view in views])
+    edges = [0, *(np.flatnonzero(np.diff(ends // _BATCH)) + 1).tolist(), len(views)]
+    return [(members[first:last], views[first:last]) for first, last in pairwise(edges)]
 
 
 async def _request(store: HTTPStore, *, target: Target, start: int, stop: int | None) -> memoryview:

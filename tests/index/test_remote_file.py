@@ -121,7 +121,7 @@ def test_h5py_finds_the_same_index_in_few_rounds() -> None:
     ranges = Ranges(SESSION.read_bytes())
     assert chunks_of(ranges.file(), LFP) == chunks_of(SESSION, LFP)
     assert len(ranges.rounds) <= 7
-    assert ranges.nbytes < 2.5e6
+    assert ranges.nbytes < 4e6
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_the_nodes_of_a_chunk_index_are_read_a_level_at_once(large: Path) -> Non
     assert len(chunks_of(ranges.file(), "x")) == 12_500
     assert len(ranges.content) > 2e7
     assert len(ranges.rounds) <= 10  # of some 200 nodes, one below the root after the other
-    assert ranges.nbytes < 3e6
+    assert sum(len(one) for one in ranges.rounds) <= 20  # ranges: what lies near is read along
 
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])

@@ -244,7 +244,7 @@ def test_references_that_a_bundle_has_not_are_refused(name: str, count: int) -> 
 def test_entries_that_belong_to_nothing_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     parse({f"nothing/{i}": ["u", i, 1] for i in range(5000)})
     assert [record.getMessage() for record in caplog.records] == [
-        "the reference 'nothing/0' belongs to no array and is left out; so are 5000 in all"
+        "references that belong to no array are left out: 5000, the first is 'nothing/0'"
     ]
 
 

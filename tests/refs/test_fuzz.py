@@ -106,7 +106,7 @@ class Reading:
         made: dict[str, Any] = {}
         for name, template in self.templates.items():
             made[name] = template if "{{" not in template else jinja2.Template(template).render
-        return jinja2.Template(text, undefined=jinja2.StrictUndefined).render(**made, **scope)
+        return str(jinja2.Template(text, undefined=jinja2.StrictUndefined).render(**made, **scope))
 
     def document(self, key: str) -> dict[str, Any]:
         value = self.refs.get(key, {})
@@ -151,8 +151,8 @@ class Reading:
     def layout_2(self, folder: str) -> Layout:
         zarray, zattrs = self.document(f"{folder}.zarray"), self.document(f"{folder}.zattrs")
         given = zarray["dtype"]
-        dtype = np.dtype([tuple(part) for part in given] if isinstance(given, list) else given)
-        dtype = np.dtype("O") if "_COMPOUND_DTYPE" in zattrs else dtype
+        given = [tuple(part) for part in given] if isinstance(given, list) else given
+        dtype: np.dtype[Any] = np.dtype("O" if "_COMPOUND_DTYPE" in zattrs else given)
         chunks, fill = tuple(zarray["chunks"]), zarray.get("fill_value")
         filters, compressor = zarray.get("filters") or [], zarray.get("compressor")
         steps = [*filters, *([compressor] if compressor else [])]
@@ -183,7 +183,10 @@ class Reading:
         document = self.document(f"{folder}zarr.json")
         name, encoding = document["data_type"], document["chunk_key_encoding"]
         chunks = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
-        dtype = np.dtype("O" if name == "string" else name)
+        dtype = structured(name) if isinstance(name, dict) else np.dtype("O" if name == "string" else name)
+        fill = document["fill_value"]
+        if dtype.names:
+            fill = np.frombuffer(base64.b64decode(fill), dtype)[0]
         separator = encoding.get("configuration", {}).get("separator", "/" if encoding["name"] == "default" else ".")
         prefix = ["c"] if encoding["name"] == "default" else []
         padded = [codec["name"] for codec in document["codecs"]] == ["bytes"]
@@ -194,7 +197,7 @@ class Reading:
                 configuration = codec.get("configuration", {})
                 match codec["name"].removeprefix("numcodecs."):
                     case "bytes":
-                        stored = dtype.newbyteorder("<" if configuration.get("endian", "little") == "little" else ">")
+                        stored = dtype.newbyteorder(configuration.get("endian", "little"))
                         array = placed(data, stored, chunks, order="C", padded=padded)
                     case "vlen-utf8":
                         array = numcodecs.VLenUTF8().decode(data).reshape(chunks)
@@ -211,7 +214,13 @@ class Reading:
         def key(chunk: tuple[int, ...]) -> str:
             return folder + (separator.join([*prefix, *map(str, chunk)]) or "0")
 
-        return Layout(dtype, tuple(document["shape"]), chunks, document["fill_value"], key, decoded)
+        return Layout(dtype, tuple(document["shape"]), chunks, fill, key, decoded)
+
+
+def structured(data_type: dict[str, Any]) -> np.dtype[Any]:
+    fields = data_type["configuration"]["fields"]
+    pairs = [(field["name"], field["data_type"]) if isinstance(field, dict) else tuple(field) for field in fields]
+    return np.dtype([(name, np.dtype(kind).newbyteorder("<")) for name, kind in pairs])
 
 
 START_STOP_STEP = (("start", 0), ("stop", 0), ("step", 1))
@@ -259,30 +268,28 @@ def local_file(url: str) -> bytes:
     return Path(url).read_bytes()
 
 
-# Samples: files of LINDI, kerchunk, VirtualiZarr and zarrshadow, with some arrays of each kind, so that one is read quickly
+# Samples: files of LINDI, kerchunk, VirtualiZarr and zarrshadow; of some, a few arrays of each kind
 
 FEW = re.compile(
     r"[^/]*|acquisition/ElectricalSeries/.*|acquisition/contiguous/.*|acquisition/TwoPhotonSeries/imaging_plane/.*"
     r"|general/optophysiology/plane/.*|general/extracellular_ephys/electrodes/(group|x|location|[.z].*)/?.*"
     r"|processing/ecephys/LFP/LFP/(data/([.z].*|(c/)?[0-9][./]0)|electrodes/.*|timestamps/.*)"
     r"|processing/behavior/Position/position/.*|processing/ophys/ImageSegmentation/rois/pixel_mask.*"
-    r"|identifier/.*|general/keywords/.*|intervals/trials/.*|(columns|records|.*raw.*)/.*"
+    r"|identifier/.*|general/keywords/.*|intervals/trials/.*"
 )
-ARCHIVED = "https://api.dandiarchive.org/api/assets/0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0/download/"
+NAME = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
+ARCHIVED = f"https://api.dandiarchive.org/api/assets/{NAME}/download/"
 BY_NAME = "https://api.dandiarchive.org/api/assets/{{c}}/download/"
 
 
 def sample(name: str) -> bytes:
     """A reference file of local files, of some of its arrays."""
-    content = (DATA / name).read_text("utf-8")
-    content = content.replace(BY_NAME, f"{DATA}/{{{{c}}}}.nwb").replace(
-        "f(c='0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0')", "f(c='session')"
-    )
-    content = content.replace(ARCHIVED, str(RAW if "records" in name else SESSION))
-    document: dict[str, Any] = json.loads(content)
-    if "virtualizarr" not in name:
+    document: dict[str, Any] = json.loads((DATA / name).read_bytes())
+    if name.startswith(("session", "peers/session", "peers/kerchunk")):
         document["refs"] = {key: value for key, value in document["refs"].items() if FEW.fullmatch(key)}
-    return json.dumps(document, indent=2, sort_keys=True).encode()
+    content = json.dumps(document, indent=2, sort_keys=True)
+    content = content.replace(ARCHIVED, str(RAW if "records" in name else SESSION))
+    return content.replace(BY_NAME, f"{DATA}/{{{{c}}}}.nwb").replace(NAME, "session").encode()
 
 
 SAMPLES = {
@@ -398,7 +405,7 @@ def opened(path: Path) -> ld.store.LindiStore | None:
 
 
 def check_message(error: LindiError) -> None:
-    assert 20 < len(str(error)) < 10_000, str(error)[:1000]
+    assert 20 < len(str(error)) < 20_000, str(error)[:1000]
 
 
 def beginning(array: zarr.Array[Any]) -> tuple[int, ...] | None:
@@ -410,12 +417,12 @@ def beginning(array: zarr.Array[Any]) -> tuple[int, ...] | None:
 
 
 def check(content: bytes, path: Path, files: Callable[[str], bytes] | None, document: bytes | None = None) -> int:
-    """Compare all arrays of a file with a plain reading of its document, if one is given; return how many could be read."""
+    """Compare all arrays with a plain reading of the file, or of its document; return how many could be read."""
     path.write_bytes(content)
     store = opened(path)
     if store is None:
         return 0
-    read = 0
+    read, plain = 0, None
     zarr.open_group(store, mode="r", zarr_format=3).attrs.asdict()
     for name in store.references.manifests:
         try:
@@ -430,8 +437,8 @@ def check(content: bytes, path: Path, files: Callable[[str], bytes] | None, docu
             continue
         read += 1
         if files is not None:
-            theirs = Reading.of(content if document is None else document, files).values(name, first)
-            assert_equal(ours, theirs.reshape(ours.shape), name)
+            plain = plain or Reading.of(content if document is None else document, files)
+            assert_equal(ours, plain.values(name, first).reshape(ours.shape), name)
     return read
 
 
@@ -440,7 +447,7 @@ def assert_equal(ours: NDArray[Any], theirs: NDArray[Any], name: str) -> None:
         assert ours.dtype == theirs.dtype.newbyteorder("="), name
         assert ours.tobytes() == theirs.astype(ours.dtype).tobytes(), name
     elif ours.dtype.names:
-        zeros = np.zeros((), ours.dtype).item()
+        zeros = np.zeros((), ours.dtype).item()  # in place of an empty text
         assert [tuple(row) or zeros for row in theirs.ravel().tolist()] == ours.ravel().tolist(), name
     else:
         assert ours.ravel().tolist() == theirs.ravel().tolist(), name
@@ -494,7 +501,7 @@ def check_bundle(content: bytes, path: Path) -> int:
 
 
 def test_the_bundle_reads_as_plain_tools_read_it(folder: Path) -> None:
-    assert check_bundle(bundle(), folder / "x.tar") == 55
+    assert check_bundle(bundle(), folder / "x.tar") == 54
 
 
 @given(damage=st.lists(damages, min_size=1, max_size=2))

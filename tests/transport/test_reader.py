@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ from lindi_dask.refs import Locations
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.retry import RetryPolicy
 from lindi_dask.testing import EmbeddedArchive, Fault
-from lindi_dask.transport import IoLoop, RangeReader
+from lindi_dask.transport import Counts, IoLoop, RangeReader, Traffic
+from lindi_dask.transport.hedging import Hedging
 from lindi_dask.types import LocalFile, Target
 
 if TYPE_CHECKING:
@@ -41,13 +43,16 @@ CHUNKS = [(10, 5_000), (5_010, 5_000), (200_000, 70_000), (0, 10), (299_999, 1)]
 class Reading:
     """A reader of its own, and one asset of 300,000 random bytes."""
 
-    def __init__(self, archive: EmbeddedArchive, content: bytes = CONTENT) -> None:
+    def __init__(
+        self, archive: EmbeddedArchive, content: bytes = CONTENT, *, concurrency: int = 4, **options: Any
+    ) -> None:
         instance = make_instance("local", archive.api_url)
         self.archive = archive
         self.id = (added := archive.add(content)).id
         self.asset = UrlPolicy((instance,)).asset(added.url)
         leases = LeaseCache(Resolver(environ={"LOCAL_API_KEY": archive.owner_token}))
-        self.reader = RangeReader(leases, concurrency=4, retry=QUICK)
+        self.traffic = Traffic(**options)
+        self.reader = RangeReader(leases, concurrency=concurrency, traffic=self.traffic, retry=QUICK)
         self.loop = IoLoop()
 
     @property
@@ -331,3 +336,156 @@ def test_local_files_have_the_errors_of_remote_ones(embedded_archive: EmbeddedAr
             reading.read([(0, 10), chunk], target=target)
         assert type(caught.value) is error
         assert caught.value.__context__ is None
+
+
+# Large chunks, limits, what is counted
+
+
+MIB = 2**20
+
+
+def test_a_chunk_that_is_larger_than_a_request_comes_in_parts(embedded_archive: EmbeddedArchive) -> None:
+    content = np.random.default_rng(5).bytes(20 * MIB + 17)
+    reading = Reading(embedded_archive, content)
+    assert reading.read([(3, len(content) - 5), (0, 3)]) == [content[3:-2], content[:3]]
+    sizes = [request.nbytes for request in embedded_archive.requests if request.is_read]
+    assert len(sizes) == 1 + 3  # parts of 8 MiB at most
+    assert sum(sizes) == len(content) - 2
+
+
+def test_a_part_that_fails_for_good_fails_the_chunk(embedded_archive: EmbeddedArchive) -> None:
+    reading = Reading(embedded_archive, bytes(20 * MIB))
+    embedded_archive.inject(Fault(plane="s3", kind="status", status=412, skip=1, times=None))
+    with pytest.raises(SourceMismatch):
+        reading.read([(0, 20 * MIB)])
+
+
+def test_no_more_memory_is_asked_for_than_there_is(embedded_archive: EmbeddedArchive) -> None:
+    content = np.random.default_rng(5).bytes(12 * MIB)
+    reading = Reading(embedded_archive, content, concurrency=32, memory=3 * MIB)
+    most = 0
+    chunks = [(at, MIB) for at in range(0, 12 * MIB, 2 * MIB)]  # too far from each other to be one range
+    take = reading.traffic.memory.take
+
+    async def spy(amount: int, key: tuple[int, int]) -> None:
+        nonlocal most
+        await take(amount, key)
+        most = max(most, reading.traffic.memory.taken)
+
+    reading.traffic.memory.take = spy  # type: ignore[method-assign]
+    assert reading.read(chunks) == [content[at : at + n] for at, n in chunks]
+    assert most == 3 * MIB
+    assert reading.traffic.memory.taken == 0
+    assert reading.traffic.slots.taken == 0
+
+
+def test_readers_of_a_process_share_its_requests(embedded_archive: EmbeddedArchive) -> None:
+    embedded_archive.latency_s = 0.05
+    reading = Reading(embedded_archive, bytes(40 * MIB), concurrency=3)
+    leases = reading.reader._stores._leases
+    other = RangeReader(leases, concurrency=2, traffic=reading.traffic, retry=QUICK)
+    at = np.arange(0, 40 * MIB, 2 * MIB, dtype="u8")
+    chunks = Locations(np.ones(len(at), "u4"), at, np.full(len(at), 10, "u4"))
+    seen: list[tuple[int, int]] = []
+
+    def see(*_: object) -> None:
+        seen.append((reading.traffic.slots.taken, other._stores._own_slots.taken))
+
+    readers = (reading.reader, other)
+    futures = [reading.loop.submit(one.fetch({1: Target(reading.asset)}, chunks, see)) for one in readers]
+    for future in futures:
+        future.result(60)
+    assert max(of_all for of_all, _ in seen) <= 3
+    assert max(of_other for _, of_other in seen) <= 2
+
+
+def test_after_a_read_is_cancelled_no_request_is_sent(embedded_archive: EmbeddedArchive) -> None:
+    embedded_archive.latency_s = 0.1
+    reading = Reading(embedded_archive, bytes(64 * MIB), concurrency=2)
+    at = np.arange(0, 64 * MIB, MIB, dtype="u8")
+    chunks = Locations(np.ones(len(at), "u4"), at, np.full(len(at), 10, "u4"))
+    begun = threading.Event()
+    future = reading.loop.submit(reading.reader.fetch({1: Target(reading.asset)}, chunks, lambda *_: begun.set()))
+    assert begun.wait(20)
+    future.cancel()
+    assert reading.read([(5, 5)]) == [bytes(5)]  # comes behind what was going on
+    sent = len(embedded_archive.requests)
+    assert sent < 12
+    assert reading.read([(5, 5)]) == [bytes(5)]
+    assert len(embedded_archive.requests) == sent + 1
+    assert reading.traffic.memory.taken == reading.traffic.slots.taken == 0
+
+
+def test_an_error_of_one_range_can_be_told_apart_from_the_others(embedded_archive: EmbeddedArchive) -> None:
+    reading = Reading(embedded_archive)
+    offsets = [0, 10, 299_990, 150_000]
+    chunks = Locations(np.ones(4, "u4"), np.array(offsets, "u8"), np.array([10, 10, 20, 10], "u4"))
+    read: list[int] = []
+    errors: dict[int, LindiError] = {}
+    fetching = reading.reader.fetch(
+        {1: Target(reading.asset)},
+        chunks,
+        lambda members, _: read.extend(members.tolist()),
+        failed=lambda members, error: errors.update(dict.fromkeys(members.tolist(), error)),
+    )
+    reading.loop.submit(fetching).result(60)
+    assert sorted(read) == [0, 1, 3]
+    assert list(errors) == [2]
+    assert isinstance(errors[2], SourceMismatch)
+    assert errors[2].__context__ is None
+    assert errors[2].__traceback__ is None
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_host_that_asks_for_patience_gets_fewer_requests_at_a_time(
+    embedded_archive: EmbeddedArchive, status: int
+) -> None:
+    reading = Reading(embedded_archive, concurrency=32)
+    before = reading.traffic.window.size
+    embedded_archive.inject(Fault(plane="s3", kind="status", status=status, times=1))
+    assert reading.read(CHUNKS) == expected(CHUNKS)
+    assert reading.traffic.window.size == before // 2
+
+
+def test_a_straggler_is_asked_for_again_beside_it(embedded_archive: EmbeddedArchive) -> None:
+    hedging = Hedging()
+    for _ in range(100):
+        hedging.observe(0.001, 0.05)
+    reading = Reading(embedded_archive, hedging=hedging)
+    embedded_archive.inject(Fault(plane="s3", kind="stall", times=1, delay_s=30))
+    assert reading.read(CHUNKS[:1]) == expected(CHUNKS[:1])
+    counts = reading.traffic.counters.counts()
+    assert (counts.requests, counts.hedges, counts.retries) == (2, 1, 0)
+    assert reading.traffic.slots.taken == 0
+
+
+def test_what_was_read_is_counted(embedded_archive: EmbeddedArchive) -> None:
+    reading = Reading(embedded_archive)
+    embedded_archive.inject(Fault(plane="s3", kind="status", status=503, times=1))
+    embedded_archive.inject(Fault(plane="s3", kind="status", status=403, times=1))
+    assert reading.read(CHUNKS) == expected(CHUNKS)
+    counts = reading.traffic.counters.counts()
+    assert counts.wait_s > 0
+    assert counts.decode_s > 0
+    assert replace(counts, wait_s=0, decode_s=0) == Counts(
+        requests=4,
+        bytes_wanted=80_011,
+        bytes_fetched=10_010 + 100_000,
+        chunks=5,
+        ranges=2,
+        retries=1,
+        renewals=1,
+    )
+
+
+def test_connections_are_those_of_the_last_lease_of_few_assets(embedded_archive: EmbeddedArchive) -> None:
+    reading = Reading(embedded_archive)
+    targets = {
+        i: Target(
+            UrlPolicy((make_instance("local", embedded_archive.api_url),)).asset(embedded_archive.add(CONTENT).url)
+        )
+        for i in range(40)
+    }
+    for _ in range(2):
+        reading.read_all([(i, 0, 10) for i in range(40)], targets)
+    assert len(reading.traffic._stores) == 16

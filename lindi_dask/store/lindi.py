@@ -7,23 +7,26 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 
 from lindi_dask import codecs, process
 from lindi_dask.errors import CorruptChunk, InvalidReferences, UnsupportedArray
-from lindi_dask.refs import MISSING, WHOLE, Locations, References, follow
+from lindi_dask.refs import MISSING, Locations, References, follow
+from lindi_dask.store.gets import bounds, gets_of, located, places_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
+    from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
     from lindi_dask.archive import UrlPolicy
-    from lindi_dask.refs import ChunkManifest, Selection
+    from lindi_dask.errors import LindiError
+    from lindi_dask.refs import Selection
     from lindi_dask.types import Base, Target
 
     Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
+    Failed = Callable[[NDArray[np.intp], LindiError], None]
 
 __all__ = ["LindiStore"]
 
@@ -80,6 +83,7 @@ class LindiStore(codecs.BulkStore):
         self._references: References | None = None
         self._base: Base = None
         self._target = cache(self._find_target)
+        self._gets = gets_of(self)
         codecs.install()
 
     @property
@@ -109,16 +113,15 @@ class LindiStore(codecs.BulkStore):
         path = self.real_path(path)
         self.check_readable(path)
         manifest = self.references.manifests[path]
-        places = [manifest.place(name) for name in names]
-        if None in places:
-            raise InvalidReferences(
-                f"/{path} has no chunk {names[places.index(None)]!r}.",
-                key=path,
-                reason="outside the chunk grid",
-            )
-        return await _located(manifest, np.array(places, np.uint64))
+        places = places_of(manifest, names)
+        if places is None:
+            wrong = next((name for name in names if manifest.place(name) is None), names[0])
+            raise InvalidReferences(f"/{path} has no chunk {wrong!r}.", key=path, reason="outside the chunk grid")
+        return await located(manifest, places)
 
-    async def get_many(self, path: str, locations: Locations, deliver: Deliver) -> None:
+    async def get_many(
+        self, path: str, locations: Locations, deliver: Deliver, *, failed: Failed | None = None
+    ) -> None:
         """Read chunks of one array at once.
 
         Parameters
@@ -130,6 +133,9 @@ class LindiStore(codecs.BulkStore):
         deliver
             Called with (indices into the locations, their bytes), in threads, several at a time; each chunk
             exactly once.
+        failed
+            Called with (indices into the locations, why they can't be read), in a thread; the others are read on. None:
+            the first error ends all.
 
         Raises
         ------
@@ -160,13 +166,16 @@ class LindiStore(codecs.BulkStore):
             def select(indices: NDArray[np.intp], views: list[memoryview]) -> None:
                 pad(indices, views if selection is None else [_selected(view, selection, path) for view in views])
 
-            await self._fetch(locations, np.flatnonzero(~here), select)
+            await self._fetch(locations, np.flatnonzero(~here), select, failed)
 
-    async def _fetch(self, locations: Locations, at: NDArray[np.intp], deliver: Deliver) -> None:
+    async def _fetch(self, locations: Locations, at: NDArray[np.intp], deliver: Deliver, failed: Failed | None) -> None:
         remote = locations[at]
         targets = {number: self._target(number) for number in np.unique(remote.sources).tolist()}
         fetching = process.reader(self._factory.concurrency).fetch(
-            targets, remote, lambda members, views: deliver(at[members], views)
+            targets,
+            remote,
+            lambda members, views: deliver(at[members], views),
+            failed=None if failed is None else lambda members, error: failed(at[members], error),
         )
         await asyncio.wrap_future(process.io_loop().submit(fetching))
 
@@ -201,30 +210,16 @@ class LindiStore(codecs.BulkStore):
         path = self.real_path(path)
         document = references.metadata.get(f"{path}/{name}" if path else name)
         if document is not None:
-            start, stop = _bounds(byte_range, len(document))
+            start, stop = bounds(byte_range, len(document))
             return prototype.buffer.from_bytes(document[start:stop])
         self.check_readable(path)
         manifest = references.manifests.get(path)
         place = None if manifest is None else manifest.place(name)
         if manifest is None or place is None:
-            _bounds(byte_range, 0)
+            bounds(byte_range, 0)
             return None
-        location = await _located(manifest, np.array([place], np.uint64))
-        if location.sources[0] == MISSING:
-            return None
-        parts: list[memoryview] = []
-        source = references.sources[int(location.sources[0])]
-        whole = byte_range is None or location.lengths[0] == WHOLE or path in references.selections
-        if not whole and (source.data is not None or path not in references.padded):
-            # Only what is asked for
-            start, stop = _bounds(byte_range, int(location.lengths[0]))
-            location = Locations(
-                location.sources, location.offsets + np.uint64(start), np.array([stop - start], np.uint32)
-            )
-            byte_range = None
-        await self.get_many(path, location, lambda _, views: parts.extend(views))
-        start, stop = _bounds(byte_range, len(parts[0]))
-        return prototype.buffer.from_bytes(parts[0][start:stop])
+        data = await self._gets.call((path, place, byte_range))
+        return None if data is None else prototype.buffer.from_bytes(data)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -243,7 +238,7 @@ class LindiStore(codecs.BulkStore):
         place = manifest.place(name) if manifest is not None else None
         if manifest is None or place is None:
             return False
-        return bool((await _located(manifest, np.array([place], np.uint64))).sources[0] != MISSING)
+        return bool((await located(manifest, np.array([place], np.uint64))).sources[0] != MISSING)
 
     async def list(self) -> AsyncIterator[str]:
         """Yield all keys."""
@@ -308,13 +303,6 @@ def _from_factory(factory: Recipe) -> LindiStore:
     return factory()
 
 
-async def _located(manifest: ChunkManifest, places: NDArray[np.uint64]) -> Locations:
-    """Locate chunks; a manifest that may read something first does so in a thread."""
-    if manifest.is_ready:
-        return manifest.locate(places)
-    return await asyncio.to_thread(manifest.locate, places)
-
-
 def _selected(view: memoryview, selection: Selection, path: str) -> memoryview:
     """Return the bytes of a chunk that belong to the array."""
     reason = None
@@ -328,18 +316,3 @@ def _selected(view: memoryview, selection: Selection, path: str) -> memoryview:
 def _padded(view: memoryview, nbytes: int) -> memoryview:
     """Bytes of an uncompressed chunk; what its dataset does not reach is never looked at, but has to be there."""
     return view if len(view) == nbytes else memoryview(bytes(view) + bytes(nbytes - len(view)))
-
-
-def _bounds(request: ByteRequest | None, nbytes: int) -> tuple[int, int]:
-    """First byte of a request, and the first one after it, within a value of `nbytes`."""
-    match request:
-        case None:
-            return 0, nbytes
-        case RangeByteRequest(start=start, end=end):
-            return min(start, nbytes), max(min(end, nbytes), min(start, nbytes))
-        case OffsetByteRequest(offset=offset):
-            return min(offset, nbytes), nbytes
-        case SuffixByteRequest(suffix=suffix):
-            return max(nbytes - suffix, 0), nbytes
-        case _:
-            raise TypeError(f"Unexpected byte_range, got {request!r}.")

@@ -1,0 +1,9 @@
+"""Native decoding of chunks: the codecs that HDF5 files, LINDI and Zarr use, outside the GIL where libraries allow.
+
+Every decoder knows how many bytes must come out, and never gives out or allocates much more.
+"""
+
+from lindi_dask.decode.chunks import ChunkDecoder, chunk_decoder
+from lindi_dask.decode.steps import inflated, split_known
+
+__all__ = ["ChunkDecoder", "chunk_decoder", "inflated", "split_known"]
