@@ -33,7 +33,7 @@ import orjson
 from lindi_dask.errors import RefsChanged
 from lindi_dask.refs.manifest import ChunkManifest, ColumnManifest, LazyManifest, Locations
 from lindi_dask.refs.references import References, Source, SourceTable
-from lindi_dask.refs.selections import parse_selections
+from lindi_dask.refs.zarrshadow.selections import parse_selections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

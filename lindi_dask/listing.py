@@ -12,7 +12,7 @@ import numpy as np
 
 from lindi_dask.errors import ConfigurationError, RefsError
 from lindi_dask.refs import INLINE, WHOLE, follow
-from lindi_dask.refs.kinds import NUMERIC
+from lindi_dask.refs.dialect.v2_kinds import NUMERIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

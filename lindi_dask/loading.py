@@ -24,7 +24,7 @@ from lindi_dask.refs import (
     read_tar,
     relative_path,
 )
-from lindi_dask.refs.members import checked
+from lindi_dask.refs.bundle.members import checked
 from lindi_dask.remote import RemoteBytes
 from lindi_dask.transport import decompressed
 from lindi_dask.types import BundleFile, LocalFile, LocalFolder, RemoteFolder

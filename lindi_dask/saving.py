@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from lindi_dask.errors import ConfigurationError, InvalidReferences
 from lindi_dask.refs import References, Source, SourceTable, relative_path
-from lindi_dask.refs.write import MARK, to_kerchunk, to_lindi, to_parquet
+from lindi_dask.refs.write.forms import MARK, to_kerchunk, to_lindi, to_parquet
 from lindi_dask.types import LocalFolder
 
 if TYPE_CHECKING:

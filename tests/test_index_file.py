@@ -20,7 +20,7 @@ from lindi_dask.index_cache import open_index, write_index
 from lindi_dask.index_file import _PREFIX, lay_out
 from lindi_dask.refs.manifest import MISSING, WHOLE, ColumnManifest, LazyManifest
 from lindi_dask.refs.references import INLINE, References, Source, SourceTable
-from lindi_dask.refs.selections import Selection
+from lindi_dask.refs.zarrshadow.selections import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable

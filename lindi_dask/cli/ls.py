@@ -116,7 +116,7 @@ def ls(
     """
     from lindi_dask import listing  # noqa: PLC0415 - only this command needs it
     from lindi_dask.factory import StoreFactory  # noqa: PLC0415
-    from lindi_dask.refs.kerchunk_parquet import RecordManifest  # noqa: PLC0415
+    from lindi_dask.refs.kerchunk.parquet import RecordManifest  # noqa: PLC0415
 
     factory = StoreFactory(refs, instances=_named(instances) if instances else None, allow=allow or None)
     is_url = refs.startswith(("https://", "http://"))

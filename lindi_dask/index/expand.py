@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lindi_dask.errors import InvalidReferences, UnsupportedArray
 from lindi_dask.index.linked import ExternalLink, linked_chunks
+from lindi_dask.refs.kerchunk.templates import expand
 from lindi_dask.refs.scan import MAX_ENTRIES
-from lindi_dask.refs.templates import expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable

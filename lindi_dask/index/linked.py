@@ -13,7 +13,7 @@ import h5py
 
 from lindi_dask.errors import LindiError, SourceMismatch, UnsupportedArray
 from lindi_dask.index.jsonable import jsonable
-from lindi_dask.refs.kinds import json_float
+from lindi_dask.refs.dialect.v2_kinds import json_float
 from lindi_dask.refs.scan import MAX_ENTRIES
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lindi_dask.errors import InvalidReferences
-from lindi_dask.refs import zarr3
 from lindi_dask.refs.chunks import ArrayChunks, Urls
-from lindi_dask.refs.dialect import array_document, group_document, link_target, plain_attributes, with_objects
-from lindi_dask.refs.gen import parse_gen
+from lindi_dask.refs.dialect import v3
+from lindi_dask.refs.dialect.v2 import array_document, group_document, link_target, plain_attributes, with_objects
+from lindi_dask.refs.dialect.v2_kinds import UntranslatableError, shortened
 from lindi_dask.refs.inline import inline_bytes, items_of, json_text
-from lindi_dask.refs.kerchunk_parquet import RecordManifest, parse_zmetadata
-from lindi_dask.refs.kinds import UntranslatableError, shortened
+from lindi_dask.refs.kerchunk.gen import parse_gen
+from lindi_dask.refs.kerchunk.parquet import RecordManifest, parse_zmetadata
 from lindi_dask.refs.links import Links
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.refs.references import INLINE, References, Source, SourceTable
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lindi_dask.refs.columns import Run
-    from lindi_dask.refs.dialect import ArrayPlan
-    from lindi_dask.refs.gen import Gen
+    from lindi_dask.refs.dialect.v2 import ArrayPlan
+    from lindi_dask.refs.kerchunk.gen import Gen
     from lindi_dask.refs.manifest import ChunkManifest
     from lindi_dask.refs.scan import Content, Scan
     from lindi_dask.types import ByteRange
@@ -134,7 +134,7 @@ class Builder:
         self._compounds: dict[str, Any] = {}
         self._unreadable: dict[str, str] = {}
         self._manifests: dict[str, ChunkManifest] = {}
-        self._selections: dict[str, zarr3.Selection] = {}
+        self._selections: dict[str, v3.Selection] = {}
         self._chunks: dict[str, ArrayChunks] = {}
         self._links = Links()
         self._inline = bytearray()
@@ -204,11 +204,11 @@ class Builder:
         try:
             match document.get("node_type"):
                 case "group":
-                    attributes = zarr3.attributes(document)
+                    attributes = v3.attributes(document)
                     self._links.add_all(path, attributes.pop("_LINKS", None))
                     self._set_node(path, key, group_document(attributes))
                 case "array":
-                    self._add_array(path, key, zarr3.array_plan(document))
+                    self._add_array(path, key, v3.array_plan(document))
                 case other:
                     reason = f"its node_type {other!r} is neither 'group' nor 'array'"
         except ValueError as error:
@@ -248,9 +248,9 @@ class Builder:
         templates = members.get("templates") or {}
         if not isinstance(templates, dict) or not all(isinstance(value, str) for value in templates.values()):
             raise _invalid("templates", "it is not an object of names and strings")
-        known = zarr3.parse_sources(members.get("sources") or {}, templates=templates)
+        known = v3.parse_sources(members.get("sources") or {}, templates=templates)
         urls = Urls(self.sources, templates, known, relocate)
-        self._selections = zarr3.parse_selections(members.get("selections") or {})
+        self._selections = v3.parse_selections(members.get("selections") or {})
         folders = {chunks.folder: chunks for chunks in self._chunks.values()}
         found.runs.reverse()
         written = list(found.urls)
@@ -346,14 +346,14 @@ class Builder:
         return self._chunks.get("") if "" in self._chunks else None
 
     def _add_indexes(self, members: object, urls: Urls, read: Callable[[str], bytes | None] | None, name: str) -> None:
-        for path, index in zarr3.parse_indexes(members).items():
+        for path, index in v3.parse_indexes(members).items():
             key = f"indexes of {path!r}"
             if path not in self._chunks:
                 raise _invalid(key, "there is no such array")
             if read is None:
                 raise _invalid(key, f"its index is a folder beside the reference file, and {name} lies in none")
             source, _, _ = urls.locate(index.url, 0, WHOLE, key=key)
-            self._chunks[path].add_index(zarr3.index_manifest(index, self.plans[path].grid, read, source))
+            self._chunks[path].add_index(v3.index_manifest(index, self.plans[path].grid, read, source))
 
     # The whole
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lindi_dask.errors import InvalidReferences
+from lindi_dask.refs.dialect.v3 import shortest_nbytes
+from lindi_dask.refs.kerchunk.templates import expand
 from lindi_dask.refs.manifest import WHOLE, ColumnManifest, LazyManifest, Locations, name_of, place_of
 from lindi_dask.refs.references import INLINE, Source, SourceTable
-from lindi_dask.refs.templates import expand
-from lindi_dask.refs.zarr3 import shortest_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lindi_dask.refs.columns import Run
-    from lindi_dask.refs.dialect import ArrayPlan
-    from lindi_dask.refs.gen import Gen
-    from lindi_dask.refs.gen_columns import GenColumns
+    from lindi_dask.refs.dialect.v2 import ArrayPlan
+    from lindi_dask.refs.dialect.v3 import Selection
+    from lindi_dask.refs.kerchunk.gen import Gen
+    from lindi_dask.refs.kerchunk.gen_columns import GenColumns
     from lindi_dask.refs.manifest import ChunkManifest
-    from lindi_dask.refs.zarr3 import Selection
     from lindi_dask.types import ByteRange
 
 __all__ = ["ArrayChunks", "Urls"]

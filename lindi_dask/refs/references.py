@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from lindi_dask.refs.manifest import ChunkManifest
-    from lindi_dask.refs.selections import Selection
+    from lindi_dask.refs.zarrshadow.selections import Selection
 
 __all__ = ["INLINE", "References", "Source", "SourceTable"]
 

@@ -141,7 +141,7 @@ def test_a_reference_that_belongs_to_no_array_is_left_out_with_a_word(
     place: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     ld.open_store(place("kerchunk.gen.json"))
-    assert "the reference 'whole_file' belongs to no array" in caplog.text
+    assert "belong to no array are left out: 1, the first is 'whole_file'" in caplog.text
 
 
 def test_ids_of_text_left_as_they_are_read_as_for_fsspec_and_contradictions_are_named(

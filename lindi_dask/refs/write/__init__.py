@@ -1,0 +1,1 @@
+"""`References` -> the bytes of reference files. Pure."""
