@@ -189,3 +189,18 @@ def test_xarray_opens_what_has_dimension_names(
     dataset = xr.open_zarr(store)
     assert dataset.sizes == {"spike": 680, "unit": 8}
     assert int(dataset["spike_times_index"][-1]) == 680
+
+
+@pytest.mark.parametrize("nbytes", [0, 3, 5, 8])
+def test_a_whole_file_of_another_length_than_its_chunk_is_corrupt_and_never_padded(tmp_path: Path, nbytes: int) -> None:
+    zarray = {"zarr_format": 2, "shape": [4], "chunks": [4], "dtype": "|u1", "fill_value": 0, "order": "C"}
+    refs = {".zgroup": {"zarr_format": 2}, "a/.zarray": {**zarray, "filters": None, "compressor": None}, "a/0": ["./x"]}
+    (tmp_path / "refs.json").write_text(json.dumps({"refs": refs}))
+    (tmp_path / "x").write_bytes(b"a" * nbytes)
+    with pytest.raises(errors.CorruptChunk, match=f"gave {nbytes} bytes, but the chunk has 4"):
+        ld.open_array(tmp_path / "refs.json", "a").compute()
+    group: Any = ld.open_group(tmp_path / "refs.json")
+    with pytest.raises(errors.CorruptChunk, match=f"gave {nbytes} bytes"):
+        group["a"][1:3]
+    (tmp_path / "x").write_bytes(b"abcd")
+    assert ld.open_array(tmp_path / "refs.json", "a").compute().tobytes() == b"abcd"

@@ -370,6 +370,9 @@ class Builder:
         hidden = self._links.hidden(self._nodes)
         if hidden is not None:
             raise _invalid(hidden, "it lies at or below a soft link, so that it could not be reached")
+        below = _below(self._nodes, self.plans)
+        if below is not None:
+            raise _invalid(below, "it lies below an array, where nothing but its chunks may lie")
         self._finish_objects()
         held = Source("", data=memoryview(bytes(self._inline)))
         self.sources.replace(INLINE, held)
@@ -476,6 +479,17 @@ def _check_key(key: str) -> None:
     if len(key) > _MAX_KEY or key.count("/") > _MAX_LEVELS:
         reason = f"its key has more than {_MAX_KEY} characters, or more than {_MAX_LEVELS} groups within each other"
         raise _invalid(shortened(key), reason)
+
+
+def _below(nodes: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
+    """Return the path of a node below one of the arrays, or None."""
+    for path in nodes:
+        above = path
+        while above:
+            above = above.rpartition("/")[0]
+            if above in arrays:
+                return path
+    return None
 
 
 def _add_implied_groups(nodes: dict[str, dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lindi_dask import codecs, process
 from lindi_dask.errors import CorruptChunk, InvalidReferences, UnsupportedArray
-from lindi_dask.refs import MISSING, Locations, References, follow
+from lindi_dask.refs import MISSING, WHOLE, Locations, References, follow
 from lindi_dask.store.gets import bounds, gets_of, located, places_of
 
 if TYPE_CHECKING:
@@ -152,7 +152,11 @@ class LindiStore(codecs.BulkStore):
         padded = references.padded.get(path)
 
         def pad(indices: NDArray[np.intp], views: list[memoryview]) -> None:
-            deliver(indices, views if padded is None else [_padded(view, padded) for view in views])
+            if padded is not None:
+                # The length of a whole file is known only now: nothing has said that it may be short
+                _check_whole(locations.lengths[indices] == WHOLE, views, padded, path)
+                views = [_padded(view, padded) for view in views]
+            deliver(indices, views)
 
         here = np.isin(locations.sources, list(held)) if held else np.zeros(len(locations), bool)
         if here.any():
@@ -311,6 +315,19 @@ def _selected(view: memoryview, selection: Selection, path: str) -> memoryview:
     except ValueError as error:
         reason = str(error)
     raise CorruptChunk(f"A chunk of /{path} can't be read: {reason}.", key=path, reason=reason)
+
+
+def _check_whole(whole: NDArray[np.bool_], views: list[memoryview], nbytes: int, path: str) -> None:
+    """Raise for a whole file that is not as long as the uncompressed chunk that it is said to be."""
+    for i in np.flatnonzero(whole).tolist():
+        if len(views[i]) != nbytes:
+            reason = f"a file that is to be a whole chunk gave {len(views[i])} bytes, but the chunk has {nbytes}"
+            raise CorruptChunk(
+                f"A chunk of /{path} can't be read: {reason}. It is damaged, or another file than the references were "
+                "made for.",
+                key=path,
+                reason=reason,
+            )
 
 
 def _padded(view: memoryview, nbytes: int) -> memoryview:

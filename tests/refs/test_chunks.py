@@ -251,3 +251,13 @@ def test_entries_that_belong_to_nothing_are_one_warning(caplog: pytest.LogCaptur
 def test_an_empty_array_takes_no_chunk_whatever_its_entries_say() -> None:
     found = parse({"a/.zarray": {**ZLIB, "shape": [0]}, "a/0": ["u", 0, 5]})
     assert listed(found) == {}
+
+
+@pytest.mark.parametrize("path", ["a/b", "a/b/c"])
+@pytest.mark.parametrize("document", [".zgroup", ".zarray"])
+def test_nothing_but_chunks_lies_below_an_array(path: str, document: str) -> None:
+    with pytest.raises(
+        InvalidReferences, match="it lies below an array, where nothing but its chunks may lie"
+    ) as caught:
+        parse({"a/.zarray": ZLIB, f"{path}/{document}": ZLIB})
+    assert caught.value.key == path
