@@ -19,6 +19,8 @@ from numcodecs.vlen import VLenUTF8
 from zarr.abc.codec import BytesBytesCodec
 from zarr.registry import register_codec
 
+from lindi_dask.refs.inline import item_text
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -100,7 +102,7 @@ class TextCodec(_DecodeOnly):
     def decoded(self, data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:  # noqa: ARG002 - text has one type
         """Return a chunk of text as `vlen-utf8` has it."""
         if self.form == "json2":
-            texts = [_text(item) for item in _elements(data, shape)]
+            texts = [item_text(item) for item in _elements(data, shape)]
         else:
             texts = np.frombuffer(data, self.form).tolist()
             if len(texts) != math.prod(shape):
@@ -177,21 +179,9 @@ def _flat(rows: list[Any], shape: tuple[int, ...]) -> list[Any]:
     return items
 
 
-def _text(item: object) -> str:
-    match item:
-        case str():
-            return item
-        case {"_REFERENCE": {"path": str(path)}}:
-            return path
-        case None:
-            return ""
-        case _:
-            raise ValueError(f"it holds {type(item).__name__} where text was expected")
-
-
 def _column(values: list[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     if dtype.kind == "U":
-        texts = [_text(value) for value in values]
+        texts = [item_text(value) for value in values]
         chars = dtype.itemsize // 4
         if any(len(text) > chars for text in texts):
             raise ValueError(f"a text of its field {name!r} has more than {chars} characters")

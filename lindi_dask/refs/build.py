@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,42 +11,43 @@ from lindi_dask.errors import InvalidReferences
 from lindi_dask.refs.chunks import ArrayChunks, Urls
 from lindi_dask.refs.dialect import v3
 from lindi_dask.refs.dialect.v2 import array_document, group_document, link_target, plain_attributes, with_objects
-from lindi_dask.refs.dialect.v2_kinds import UntranslatableError, shortened
+from lindi_dask.refs.dialect.v2_kinds import UntranslatableError
+from lindi_dask.refs.documents import (
+    MAX_INLINE,
+    add_implied_groups,
+    attributes_key,
+    attributes_of,
+    check_key,
+    document_object,
+    documents_of,
+    invalid_entry,
+    node_below,
+    with_consolidated,
+)
 from lindi_dask.refs.inline import inline_bytes, items_of, json_text
 from lindi_dask.refs.kerchunk.gen import parse_gen
 from lindi_dask.refs.kerchunk.parquet import RecordManifest, parse_zmetadata
 from lindi_dask.refs.links import Links
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.refs.references import INLINE, References, Source, SourceTable
-from lindi_dask.refs.scan import (
-    MAX_ENTRIES,
-    MAX_VALUES,
-    DuplicateKeyError,
-    deeper_than,
-    is_metadata,
-    scan,
-    unique_object,
-)
+from lindi_dask.refs.scan import MAX_ENTRIES, is_metadata, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lindi_dask.refs.columns import Run
     from lindi_dask.refs.dialect.v2 import ArrayPlan
+    from lindi_dask.refs.json_reader import Content
     from lindi_dask.refs.kerchunk.gen import Gen
     from lindi_dask.refs.manifest import ChunkManifest
-    from lindi_dask.refs.scan import Content, Scan
+    from lindi_dask.refs.scan import Scan
     from lindi_dask.types import ByteRange
 
 __all__ = ["Builder", "parse_json", "parse_kerchunk_parquet"]
 
 _log = logging.getLogger(__name__)
 
-_MAX_INLINE: Final = 2**26  # bytes of one inline value
 _MAX_OFFSET: Final = 2**63 - 1
-_MAX_DEPTH: Final = 32  # of a document
-_MAX_KEY: Final = 2**13  # characters
-_MAX_LEVELS: Final = 100  # groups within each other
 _MAX_DIMENSIONS: Final = 64  # numpy has no more; HDF5 has 32
 _MAX_GEN_LOOSE: Final = 1_000_000  # entries of `gen` that are taken one by one
 
@@ -85,7 +85,7 @@ def parse_json(
         reason = "the document has no object called 'refs'"
         message = f"{name} is not a reference file: {reason}. Fetch it again, or make it anew."
         raise InvalidReferences(message, key=None, reason=reason)
-    builder = Builder(fingerprint, documents=_with_consolidated(found.documents))
+    builder = Builder(fingerprint, documents=with_consolidated(found.documents))
     builder.add_entries(found, name=name, relocate=relocate, read=read)
     return builder.build()
 
@@ -153,22 +153,22 @@ class Builder:
     def _read_documents(self, documents: Mapping[str, Any]) -> None:
         for key, value in documents.items():
             path, _, name = key.rpartition("/")
-            _check_key(key)
-            lindi = self._lindi and isinstance(documents.get(_attributes_key(path)), dict)
+            check_key(key)
+            lindi = self._lindi and isinstance(documents.get(attributes_key(path)), dict)
             if name == ".zarray":
-                self._add_v2_array(path, key, _object(key, value), _attributes(documents, path), lindi=lindi)
+                self._add_v2_array(path, key, document_object(key, value), attributes_of(documents, path), lindi=lindi)
             elif name == ".zgroup":
-                _object(key, value)
-                self._add_v2_group(path, key, _attributes(documents, path), lindi=lindi)
+                document_object(key, value)
+                self._add_v2_group(path, key, attributes_of(documents, path), lindi=lindi)
             elif name == "zarr.json":
-                self._add_v3(path, key, _object(key, value))
+                self._add_v3(path, key, document_object(key, value))
         self._nodes.setdefault("", group_document({}))
 
     def _set_node(self, path: str, key: str, document: dict[str, Any]) -> None:
         if path in self._nodes:
-            raise _invalid(key, "the same path has other metadata, too")
+            raise invalid_entry(key, "the same path has other metadata, too")
         if not all(part not in {"", ".", ".."} for part in path.split("/")) and path:
-            raise _invalid(key, "its path has an empty part, or '.' or '..'")
+            raise invalid_entry(key, "its path has an empty part, or '.' or '..'")
         self._nodes[path] = document
 
     def _add_v2_group(self, path: str, key: str, attributes: dict[str, Any], *, lindi: bool) -> None:
@@ -176,7 +176,7 @@ class Builder:
         if target is None:
             self._set_node(path, key, group_document(plain_attributes(attributes, lindi=lindi)))
         elif not path:
-            raise _invalid(key, "the root of a file can't be a soft link")
+            raise invalid_entry(key, "the root of a file can't be a soft link")
         else:
             self._links.add(path, target)
 
@@ -195,7 +195,7 @@ class Builder:
         except ValueError as error:
             reason = str(error)
         if reason is not None:
-            raise _invalid(key, reason)
+            raise invalid_entry(key, reason)
         self._compounds[path] = attributes.get("_COMPOUND_DTYPE")
         self._add_array(path, key, plan)
 
@@ -214,11 +214,11 @@ class Builder:
         except ValueError as error:
             reason = str(error)
         if reason is not None:
-            raise _invalid(key, reason)
+            raise invalid_entry(key, reason)
 
     def _add_array(self, path: str, key: str, plan: ArrayPlan) -> None:
         if len(plan.grid) > _MAX_DIMENSIONS:
-            raise _invalid(key, f"it has {len(plan.grid)} dimensions, and may have {_MAX_DIMENSIONS}")
+            raise invalid_entry(key, f"it has {len(plan.grid)} dimensions, and may have {_MAX_DIMENSIONS}")
         self._set_node(path, key, plan.document)
         self.plans[path] = plan
         self._chunks[path] = ArrayChunks(path, plan)
@@ -247,7 +247,7 @@ class Builder:
         members = found.members
         templates = members.get("templates") or {}
         if not isinstance(templates, dict) or not all(isinstance(value, str) for value in templates.values()):
-            raise _invalid("templates", "it is not an object of names and strings")
+            raise invalid_entry("templates", "it is not an object of names and strings")
         known = v3.parse_sources(members.get("sources") or {}, templates=templates)
         urls = Urls(self.sources, templates, known, relocate)
         self._selections = v3.parse_selections(members.get("selections") or {})
@@ -269,7 +269,7 @@ class Builder:
         folder = f"{run.folder}/" * bool(run.folder)
         if run.separator == "." and self._array_of(f"{folder}0")[0] is None:
             key = folder + ".".join(map(str, run.coordinates[0].tolist()))
-            _check_key(key)
+            check_key(key)
             for number in np.unique(run.urls).tolist():
                 urls.place(written[number], key=key)  # an error if it is broken
             self._leave_out(len(run.urls), key)
@@ -282,9 +282,9 @@ class Builder:
         self._homeless = self._homeless[0] + count, self._homeless[1] or key
 
     def _add_loose(self, key: str, value: object, urls: Urls) -> None:
-        _check_key(key)
+        check_key(key)
         if is_metadata(key):
-            raise _invalid(key, "it is not a JSON object: metadata must stand in the reference file itself")
+            raise invalid_entry(key, "it is not a JSON object: metadata must stand in the reference file itself")
         chunks, name = self._array_of(key)
         if value is None and chunks is not None and chunks.plan.prefix:
             chunks.add_absent(key, name)  # so say the writers of Zarr v3 references
@@ -307,33 +307,33 @@ class Builder:
         match value:
             case [str(url), offset, length] if type(offset) is int and type(length) is int:
                 if not 0 <= offset <= _MAX_OFFSET - length or not 0 <= length < WHOLE:
-                    raise _invalid(key, f"offset {offset} or length {length} is out of bounds")
+                    raise invalid_entry(key, f"offset {offset} or length {length} is out of bounds")
                 return urls.locate(url, offset, length, key=key)
             case [str(url)]:
                 return urls.locate(url, 0, WHOLE, key=key)
             case str() | dict():
-                data = inline_bytes(key, value, limit=_MAX_INLINE)
+                data = inline_bytes(key, value, limit=MAX_INLINE)
                 self._inline += data
                 return INLINE, len(self._inline) - len(data), len(data)
             case _:
-                raise _invalid(key, "an entry is [url, offset, length] with whole numbers, [url], or a string")
+                raise invalid_entry(key, "an entry is [url, offset, length] with whole numbers, [url], or a string")
 
     def _add_gens(self, entries: object, templates: dict[str, str], urls: Urls) -> None:
         if not isinstance(entries, list):
-            raise _invalid("gen", "it is not a list")
+            raise invalid_entry("gen", "it is not a list")
         total = 0
         for number, entry in enumerate(entries):
             gen = parse_gen(entry, templates, number=number)
             total += gen.count
             if total > MAX_ENTRIES:
-                raise _invalid("gen", f"with entry {number} it stands for more than {MAX_ENTRIES:,} entries")
+                raise invalid_entry("gen", f"with entry {number} it stands for more than {MAX_ENTRIES:,} entries")
             chunks = self._array_of_gen(gen)
             if chunks is not None:
                 chunks.add_gen(gen, urls)
                 continue
             if gen.count > _MAX_GEN_LOOSE:
                 reason = f"entry {number} stands for more than {_MAX_GEN_LOOSE:,} entries, and its key names no array"
-                raise _invalid("gen", reason)
+                raise invalid_entry("gen", reason)
             for key, value in gen.entries():  # its array depends on a dimension
                 self._add_loose(key, value, urls)
 
@@ -349,9 +349,9 @@ class Builder:
         for path, index in v3.parse_indexes(members).items():
             key = f"indexes of {path!r}"
             if path not in self._chunks:
-                raise _invalid(key, "there is no such array")
+                raise invalid_entry(key, "there is no such array")
             if read is None:
-                raise _invalid(key, f"its index is a folder beside the reference file, and {name} lies in none")
+                raise invalid_entry(key, f"its index is a folder beside the reference file, and {name} lies in none")
             source, _, _ = urls.locate(index.url, 0, WHOLE, key=key)
             self._chunks[path].add_index(v3.index_manifest(index, self.plans[path].grid, read, source))
 
@@ -369,10 +369,10 @@ class Builder:
             _log.warning("references that belong to no array are left out: %d, the first is %r", *self._homeless)
         hidden = self._links.hidden(self._nodes)
         if hidden is not None:
-            raise _invalid(hidden, "it lies at or below a soft link, so that it could not be reached")
-        below = _below(self._nodes, self.plans)
+            raise invalid_entry(hidden, "it lies at or below a soft link, so that it could not be reached")
+        below = node_below(self._nodes, self.plans)
         if below is not None:
-            raise _invalid(below, "it lies below an array, where nothing but its chunks may lie")
+            raise invalid_entry(below, "it lies below an array, where nothing but its chunks may lie")
         self._finish_objects()
         held = Source("", data=memoryview(bytes(self._inline)))
         self.sources.replace(INLINE, held)
@@ -380,7 +380,7 @@ class Builder:
             path: self._manifests[path] if path in self._manifests else chunks.manifest(self._selections.get(path))
             for path, chunks in self._chunks.items()
         }
-        _add_implied_groups(self._nodes)
+        add_implied_groups(self._nodes)
         links, broken = self._links.resolved(self._nodes)
         self._unreadable |= broken
         return References(
@@ -417,7 +417,7 @@ class Builder:
     def _items(self, chunks: list[tuple[int, int]], compressor: dict[str, Any]) -> list[Any] | None:
         """Return the elements in chunks of JSON; None if they can't be decoded: an error when they are read."""
         items: list[Any] = []
-        left = _MAX_INLINE  # bytes, of all of them
+        left = MAX_INLINE  # bytes, of all of them
         for offset, length in chunks:
             try:
                 text = json_text(self._inline[offset : offset + length], compressor, limit=left)
@@ -426,90 +426,3 @@ class Builder:
                 return None
             left -= len(text)
         return items
-
-
-def _with_consolidated(documents: dict[str, Any]) -> dict[str, Any]:
-    """Add what only `.zmetadata` has; a document that stands by itself is what counts."""
-    consolidated = documents.pop(".zmetadata", None)
-    if consolidated is None:
-        return documents
-    below = _object(".zmetadata", consolidated).get("metadata")
-    if not isinstance(below, dict):
-        raise _invalid(".zmetadata", "it has no object called 'metadata'")
-    return {**below, **documents}
-
-
-def _attributes_key(path: str) -> str:
-    return f"{path}/.zattrs" if path else ".zattrs"
-
-
-def _attributes(documents: Mapping[str, Any], path: str) -> dict[str, Any]:
-    value = documents.get(_attributes_key(path))
-    return {} if value is None else _object(_attributes_key(path), value)
-
-
-def _object(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the file has
-    if isinstance(value, str):
-        value = _parsed(key, inline_bytes(key, value, limit=_MAX_INLINE))
-    if not isinstance(value, dict):
-        raise _invalid(key, "it is not a JSON object")
-    return value
-
-
-def _parsed(key: str, data: bytes) -> object:
-    """Return what a document that is text says; None if it is not JSON."""
-    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise _invalid(key, f"it has more than {MAX_VALUES:,} values")
-    value, reason = None, None
-    try:
-        value = json.loads(data, object_pairs_hook=unique_object)
-    except DuplicateKeyError as error:
-        reason = f"its key {error.args[0]!r} stands there twice"
-    except (ValueError, RecursionError):
-        return None
-    if deeper_than(value, _MAX_DEPTH):
-        reason = "its lists and objects are nested too deeply"
-    if reason is not None:
-        raise _invalid(key, reason)
-    return value
-
-
-def _check_key(key: str) -> None:
-    """Refuse keys of which paths up to the root would take up too much, or which take too long to look up."""
-    if len(key) > _MAX_KEY or key.count("/") > _MAX_LEVELS:
-        reason = f"its key has more than {_MAX_KEY} characters, or more than {_MAX_LEVELS} groups within each other"
-        raise _invalid(shortened(key), reason)
-
-
-def _below(nodes: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
-    """Return the path of a node below one of the arrays, or None."""
-    for path in nodes:
-        above = path
-        while above:
-            above = above.rpartition("/")[0]
-            if above in arrays:
-                return path
-    return None
-
-
-def _add_implied_groups(nodes: dict[str, dict[str, Any]]) -> None:
-    """Give groups that are only implied by paths a document."""
-    for path in list(nodes):
-        while path:
-            path = path.rpartition("/")[0]  # noqa: PLW2901 - walks up to the root
-            nodes.setdefault(path, group_document({}))
-
-
-def documents_of(nodes: Mapping[str, dict[str, Any]]) -> dict[str, bytes]:
-    """Return all `zarr.json`s by key; the root's consolidates the rest."""
-    below = {path: nodes[path] for path in sorted(nodes) if path}
-    consolidated = {"kind": "inline", "must_understand": False, "metadata": below}
-    documents = {path: json.dumps(document).encode() for path, document in nodes.items()}
-    documents[""] = json.dumps({**nodes[""], "consolidated_metadata": consolidated}).encode()
-    return {f"{path}/zarr.json" if path else "zarr.json": document for path, document in documents.items()}
-
-
-def _invalid(key: str, reason: str) -> InvalidReferences:
-    reason = shortened(reason)
-    message = f"The entry {key!r} is not valid: {reason}. Mend it, or make the references anew."
-    return InvalidReferences(message, key=key, reason=reason)

@@ -13,7 +13,7 @@ import numcodecs.blosc
 
 from lindi_dask.errors import InvalidReferences
 
-__all__ = ["inline_bytes", "items_of", "json_items", "json_text"]
+__all__ = ["inline_bytes", "item_text", "items_of", "json_items", "json_text"]
 
 _MAX_ITEMS = 2**21  # values: as objects of Python they take some hundred times the room that they have in JSON
 
@@ -105,6 +105,25 @@ def items_of(text: bytes) -> list[Any]:
     for _ in shape[1:]:
         items = [item for row in items if isinstance(row, list) for item in row]
     return items
+
+
+def item_text(item: object) -> str:
+    """Return what an element of LINDI's JSON is as text: a string, or the path that an object reference points at.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, nor null.
+    """
+    match item:
+        case str():
+            return item
+        case {"_REFERENCE": {"path": str(path)}}:
+            return path
+        case None:
+            return ""
+        case _:
+            raise ValueError(f"it holds {type(item).__name__} where text was expected")
 
 
 def _invalid(key: str, reason: str) -> InvalidReferences:

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lindi_dask.errors import InvalidReferences
+from lindi_dask.refs import json_reader
 from lindi_dask.refs import scan as module
-from lindi_dask.refs.scan import METADATA, DuplicateKeyError, Scan, deeper_than, scan, unique_object
+from lindi_dask.refs.json_reader import DuplicateKeyError, JsonReader, deeper_than, unique_object
+from lindi_dask.refs.scan import METADATA, Scan, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +35,7 @@ def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def with_blocks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(module, "_SMALL_BLOCK", size)
     monkeypatch.setattr(module, "_LARGE_BLOCK", 3 * size)
-    monkeypatch.setattr(module, "_WINDOW", max(size // 2, 8))
+    monkeypatch.setattr(json_reader, "_WINDOW", max(size // 2, 8))
     monkeypatch.setattr(module, "_PENDING", 4)
 
 
@@ -227,7 +229,7 @@ CUT = json.dumps(
 @pytest.mark.parametrize("size", range(2, 130))
 def test_a_document_is_the_same_wherever_its_blocks_end(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with_blocks(monkeypatch, size)
-    monkeypatch.setattr(module, "_WINDOW", size)
+    monkeypatch.setattr(json_reader, "_WINDOW", size)
     found = scan(CUT.encode(), "x.json")
     assert entries(found) == plain(CUT)[0]
     assert found.members == {"version": 1.5e-3, "refs": True, "templates": {"u": "https://h"}, "n": -1250.0}
@@ -244,13 +246,13 @@ def test_each_beginning_of_a_document_is_refused() -> None:
 def test_most_of_a_plain_file_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     refs = {".zgroup": {"zarr_format": 2}, **{f"a/{i}.0": ["{{u}}", i, 10] for i in range(10_000)}}
     slow: list[str] = []
-    original = module._Reader.next_key
+    original = JsonReader.next_key
 
     def next_key(self: Any, *, first: bool) -> str | None:
         slow.append("")
         return original(self, first=first)
 
-    monkeypatch.setattr(module._Reader, "next_key", next_key)
+    monkeypatch.setattr(JsonReader, "next_key", next_key)
     assert scan(json.dumps({"refs": refs}, indent=2).encode(), "x.json").count == 10_001
     assert len(slow) < 600
 
@@ -408,6 +410,6 @@ def test_a_document_that_would_fill_the_memory_is_refused(
     limit: str, value: int, content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_blocks(monkeypatch, 64)
-    monkeypatch.setattr(module, limit, value)
+    monkeypatch.setattr(module if hasattr(module, limit) else json_reader, limit, value)
     with pytest.raises(InvalidReferences, match=re.escape(reason)):
         scan(content, "x.json")

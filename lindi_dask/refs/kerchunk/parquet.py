@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lindi_dask.refs.json_reader import DuplicateKeyError, deeper_than, unique_object
 from lindi_dask.refs.kerchunk.parquet_records import Record
 from lindi_dask.refs.kerchunk.parquet_table import invalid_file
 from lindi_dask.refs.manifest import MISSING, ChunkManifest, Locations
-from lindi_dask.refs.scan import MAX_ENTRIES, DuplicateKeyError, deeper_than, unique_object
+from lindi_dask.refs.scan import MAX_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import numcodecs
 import numpy as np
 
 from lindi_dask.refs.dialect.v2_kinds import UntranslatableError
-from lindi_dask.refs.inline import json_items
+from lindi_dask.refs.inline import item_text, json_items
 from lindi_dask.refs.write.v2 import codec_parts
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _texts(document: dict[str, Any], compressor: dict[str, Any]) -> Recoded:
     count = _count(document)
 
     def recode(data: bytes) -> bytes:
-        texts = [_text(item) for item in _items(data, compressor, count)]
+        texts = [item_text(item) for item in _items(data, compressor, count)]
         return bytes(numcodecs.VLenUTF8().encode(np.array(texts, dtype=object)))
 
     return {**document, "codecs": [{"name": "vlen-utf8"}]}, recode
@@ -192,17 +192,6 @@ def _items(data: bytes, compressor: dict[str, Any], count: int) -> list[Any]:
     if len(items) != count:
         raise ValueError(f"it has {len(items)} elements where {count} were expected")
     return items
-
-
-def _text(item: object) -> str:
-    match item:
-        case str():
-            return item
-        case {"_REFERENCE": {"path": str(path)}}:
-            return path
-        case None:
-            return ""
-    raise ValueError(f"it holds {type(item).__name__} where text was expected")
 
 
 def _column(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
