@@ -11,6 +11,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lindi_dask.cpython import mend_current_frames
 from lindi_dask.errors import ForkedProcessError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class IoLoop:
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
+                mend_current_frames()
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="lindi-io", daemon=True).start()
             return self._loop
