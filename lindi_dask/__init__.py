@@ -7,9 +7,20 @@ from lindi_dask.arrays import open_array, open_group, open_store
 from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
 from lindi_dask.refs import References
+from lindi_dask.reporting import stats
 from lindi_dask.saving import save as _save  # noqa: F401 - gives References its save
 from lindi_dask.store import LindiStore
 
-__all__ = ["LindiStore", "References", "StoreFactory", "errors", "expand", "open_array", "open_group", "open_store"]
+__all__ = [
+    "LindiStore",
+    "References",
+    "StoreFactory",
+    "errors",
+    "expand",
+    "open_array",
+    "open_group",
+    "open_store",
+    "stats",
+]
 
 __version__ = version("lindi-dask")

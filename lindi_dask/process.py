@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lindi_dask.archive import LeaseCache, Resolver
 from lindi_dask.transport import Counters, IoLoop, RangeReader, Traffic
+
+if TYPE_CHECKING:
+    from lindi_dask.types import Asset, Lease
 
 __all__ = ["counters", "io_loop", "leases", "moment_s", "reader"]
 
@@ -15,6 +19,7 @@ _io_loop: Final = IoLoop()
 _traffic: Final = Traffic()
 _readers: Final[dict[int, RangeReader]] = {}
 _leases: LeaseCache | None = None
+atexit.register(_traffic.jobs.say)
 
 
 def io_loop() -> IoLoop:
@@ -27,7 +32,7 @@ def leases() -> LeaseCache:
     global _leases  # noqa: PLW0603 - once a process is what this module is for
     with _lock:
         if _leases is None:
-            _leases = LeaseCache(Resolver())
+            _leases = LeaseCache(_Counted(Resolver()))
         return _leases
 
 
@@ -51,3 +56,17 @@ def reader(concurrency: int) -> RangeReader:
         if concurrency not in _readers:
             _readers[concurrency] = RangeReader(shared, concurrency=concurrency, traffic=_traffic)
         return _readers[concurrency]
+
+
+class _Counted:
+    """The resolver, its exchanges counted. Thread-safe."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._had: set[Asset] = set()
+
+    def exchange(self, asset: Asset) -> Lease:
+        lease = self._resolver.exchange(asset)
+        _traffic.counters.add(exchanges=1, renewals=int(asset in self._had))
+        self._had.add(asset)
+        return lease

@@ -32,20 +32,22 @@ def test_the_python_blocks_run_as_they_stand(
     tmp_path: Path,
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     url = embedded_archive.add(data / "session.nwb").url
     (tmp_path / "session.lindi.json").write_text(json.dumps(session_refs(url)))
     script = tmp_path / "script.py"
-    first, second = blocks
-    script.write_text(first + "".join(f"    {line}\n" for line in second.splitlines()) + "    client.close()\n")
+    first, *rest = blocks
+    script.write_text(first + "".join(f"    {line}\n" for line in "".join(rest).splitlines()) + "    client.close()\n")
     environ = {**os.environ, **embedded_archive.environ()}
     ran = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path, env=environ
     )
     assert ran.returncode == 0, ran.stderr
     values = session_h5["processing/ecephys/LFP/LFP/data"][...].astype("float64")
-    printed = np.array(ran.stdout.replace("[", "").replace("]", "").split(), "float64")
+    *rms, read = ran.stdout.splitlines()
+    printed = np.array(" ".join(rms).replace("[", "").replace("]", "").split(), "float64")
     np.testing.assert_allclose(printed, (values**2).mean(axis=0) ** 0.5, rtol=1e-4)
+    assert re.match(r"\d+ chunks \(.* by \d+ requests .* 0 retries", read)
 
 
 def test_every_error_that_it_names_exists() -> None:

@@ -20,7 +20,7 @@ LEVELS = [
     {"transport"},
     {"index", "index_file", "content_cache"},
     {"process", "index_cache", "decode", "object_codecs"},
-    {"remote"},
+    {"remote", "reporting"},
     {"loading", "codecs"},
     {"saving", "listing"},
     {"store"},
@@ -95,4 +95,5 @@ def test_the_public_names_are_these() -> None:
         "open_array",
         "open_group",
         "open_store",
+        "stats",
     }

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from lindi_dask.transport import Counts
+
 MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class RunNumbers:
-    """One run over the recording, or over a part of it, as counted at the archive."""
+    """One run over the recording, or over a part of it."""
 
     processes: int
     seconds: float
@@ -15,14 +17,8 @@ class RunNumbers:
     blocks: int
     logical_nbytes: int
     """Bytes of the blocks, decompressed."""
-    bytes_read: int
-    """Bytes of answers to data requests."""
-    requests: int
-    """Data requests."""
-    exchanges: int
-    """Leases got from the API."""
-    renewals: int
-    """Exchanges for an asset by a process that had read it before and read it after."""
+    read: Counts
+    """As `lindi_dask.stats` counted it."""
 
     @property
     def rate_mb_s(self) -> float:

@@ -18,8 +18,8 @@ from lindi_dask.demo.analysis import THETA_WINDOW, Analysis, BlockSummary, combi
 from lindi_dask.demo.report import MB, DemoReport, RunNumbers
 from lindi_dask.demo.session import SECONDS, write_session
 from lindi_dask.index import index_hdf5
+from lindi_dask.reporting import stats
 from lindi_dask.testing import EmbeddedArchive
-from lindi_dask.testing.renewals import count_renewals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,8 +77,8 @@ def run_demo(console: Console, folder: Path, *, seconds: float = SECONDS, proces
         with _key(archive.owner_token):
             rows = THETA_WINDOW  # whole windows a block, so that every run adds up in the same order
             array = open_array(refs, info.dataset, chunks=(rows, -1), instances={INSTANCE: archive.api_url})
-            serial, _ = _serially(console, archive, array, info)
-            cluster, found = _on_cluster(console, archive, array, info, processes)
+            serial, _ = _serially(console, array, info)
+            cluster, found = _on_cluster(console, array, info, processes)
     exact = found.equals(_by_h5py(console, info, rows))
     report = DemoReport(
         title=f"{info.path.name}: {info.shape[1]} channels, {info.seconds:.1f} s at {info.rate_hz / 1000:g} kHz",
@@ -125,13 +125,11 @@ def _summaries(array: da.Array, info: SessionInfo) -> list[Delayed]:
     return [lazily(block, info.rate_hz) for block in array.to_delayed().ravel()]
 
 
-def _serially(
-    console: Console, archive: EmbeddedArchive, array: da.Array, info: SessionInfo
-) -> tuple[RunNumbers, list[BlockSummary]]:
+def _serially(console: Console, array: da.Array, info: SessionInfo) -> tuple[RunNumbers, list[BlockSummary]]:
     work = _summaries(array, info)[: max(array.numblocks[0] // SERIAL_SHARE, 1)]
     with (
         screen.progress(console, len(work), "One block after the other") as advance,
-        _counted(archive, array, 1, len(work)) as numbers,
+        _counted(array, 1, len(work)) as numbers,
     ):
         summaries = []
         for one in work:
@@ -140,16 +138,14 @@ def _serially(
     return numbers(), summaries
 
 
-def _on_cluster(
-    console: Console, archive: EmbeddedArchive, array: da.Array, info: SessionInfo, processes: int
-) -> tuple[RunNumbers, Analysis]:
+def _on_cluster(console: Console, array: da.Array, info: SessionInfo, processes: int) -> tuple[RunNumbers, Analysis]:
     work = _summaries(array, info)
     screen.step(console, f"Starting a dask cluster of {processes} processes")
     with (
         LocalCluster(n_workers=processes, threads_per_worker=2, dashboard_address="127.0.0.1:0") as dask_cluster,
         Client(dask_cluster) as client,
         screen.progress(console, len(work), "All blocks, on the cluster") as advance,
-        _counted(archive, array, processes, len(work)) as numbers,
+        _counted(array, processes, len(work), client) as numbers,
     ):
         futures = client.compute(work)
         for _ in as_completed(futures):
@@ -159,24 +155,20 @@ def _on_cluster(
 
 @contextmanager
 def _counted(
-    archive: EmbeddedArchive, array: da.Array, processes: int, blocks: int
+    array: da.Array, processes: int, blocks: int, client: Client | None = None
 ) -> Iterator[Callable[[], RunNumbers]]:
-    """Count what a run costs, as the archive sees it: the function says it when the run is over."""
-    counts, seen, started = archive.counts(), len(archive.requests), time.monotonic()
+    """Count what a run costs: the function says it when the run is over."""
+    before, started = stats(client), time.monotonic()
     rows = sum(array.chunks[0][:blocks])
 
     def numbers() -> RunNumbers:
         took_s = time.monotonic() - started
-        after = archive.counts()
         return RunNumbers(
             processes=processes,
             seconds=took_s,
             blocks=blocks,
             logical_nbytes=rows * array.shape[1] * array.dtype.itemsize,
-            bytes_read=after["read_bytes"] - counts["read_bytes"],
-            requests=after["reads"] - counts["reads"],
-            exchanges=after["exchanges"] - counts["exchanges"],
-            renewals=count_renewals(archive.requests[seen:]),
+            read=stats(client) - before,
         )
 
     yield numbers

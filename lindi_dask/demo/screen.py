@@ -117,10 +117,10 @@ def summary_rows(*runs: RunNumbers) -> list[tuple[str, ...]]:
     numbers: tuple[tuple[str, Callable[[RunNumbers], str]], ...] = (
         ("blocks", lambda run: f"{run.blocks:,}"),
         ("decompressed, MB", lambda run: f"{run.logical_nbytes / MB:,.1f}"),
-        ("bytes read, MB", lambda run: f"{run.bytes_read / MB:,.1f}"),
-        ("requests", lambda run: f"{run.requests:,}"),
-        ("exchanges for a lease", lambda run: f"{run.exchanges:,}"),
-        ("of which renewals in mid-job", lambda run: f"{run.renewals:,}"),
+        ("bytes read, MB", lambda run: f"{run.read.bytes_fetched / MB:,.1f}"),
+        ("requests", lambda run: f"{run.read.requests:,}"),
+        ("exchanges for a lease", lambda run: f"{run.read.exchanges:,}"),
+        ("of which renewals in mid-job", lambda run: f"{run.read.renewals:,}"),
         ("time, s", lambda run: f"{run.seconds:.1f}"),
         ("decompressed MB/s", lambda run: f"{run.rate_mb_s:,.1f}"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, fields
 from typing import Any
@@ -25,18 +26,47 @@ class Counts:
     """that these chunks were coalesced into"""
     retries: int = 0
     """requests that repeated one that had failed"""
-    renewals: int = 0
+    refusals: int = 0
     """requests that repeated one whose presigned URL was refused"""
     hedges: int = 0
     """requests that were sent beside one that took long"""
+    exchanges: int = 0
+    """download URLs that were exchanged for presigned ones"""
+    renewals: int = 0
+    """exchanges of an asset that the process had one for before"""
     wait_s: float = 0.0
-    """seconds from the start of reads to their last byte, summed over reads (of blocks) that may run side by side"""
+    """seconds from the start of reads to their last chunk, decoded, summed over reads (of blocks) that may run side by
+    side"""
     decode_s: float = 0.0
     """seconds of decoding and placing, summed over threads"""
+
+    @property
+    def chunks_per_request(self) -> float:
+        """How many chunks a request brought, on average: the coalescing ratio; nan without requests."""
+        return self.chunks / self.requests if self.requests else math.nan
+
+    @property
+    def overhead(self) -> float:
+        """Bytes that came for each byte that was wanted: gaps, retries and hedges are above 1; nan for none."""
+        return self.bytes_fetched / self.bytes_wanted if self.bytes_wanted else math.nan
 
     def __sub__(self, other: Counts) -> Counts:
         """Return what was counted since `other`."""
         return Counts(*(getattr(self, one.name) - getattr(other, one.name) for one in fields(self)))
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the sum of two processes."""
+        return Counts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+    def __str__(self) -> str:
+        came = f"{self.requests:,} requests ({_size(self.bytes_fetched)})"
+        parts = [
+            f"{self.chunks:,} chunks ({_size(self.bytes_wanted)}) by {came}",
+            f"{self.exchanges:,} exchanges, {self.renewals:,} of them renewals",
+            f"{self.refusals:,} refusals, {self.retries:,} retries, {self.hedges:,} hedges",
+            f"{self.wait_s:,.1f} s in reads, {self.decode_s:,.1f} s of decoding",
+        ]
+        return "; ".join(parts)
 
 
 class Counters:
@@ -56,3 +86,11 @@ class Counters:
         """Return the counts as they are now."""
         with self._lock:
             return Counts(**self._values)
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if abs(nbytes) < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:,.1f} GB"

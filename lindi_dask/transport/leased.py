@@ -159,8 +159,8 @@ class LeasedStores:
         """One attempt, with leases renewed as often as that alone may help."""
         lease = settle(await asyncio.wrap_future(self._leases.request(asset)))
         denied = False
-        for renewals in range(_RENEWALS_AT_ONCE + 1):
-            self._traffic.counters.add(renewals=int(renewals > 0))
+        for refusals in range(_RENEWALS_AT_ONCE + 1):
+            self._traffic.counters.add(refusals=int(refusals > 0))
             sent_at = time.monotonic()
             outcome = await send(lease)
             if not isinstance(outcome, Refusal):

@@ -94,10 +94,11 @@ class RangeReader:
         counters, started = self._traffic.counters, self._traffic.clock()
         sized = locations.lengths[locations.lengths != WHOLE]
         counters.add(chunks=len(locations), ranges=len(ranges), bytes_wanted=int(sized.sum(dtype=np.int64)))
-        try:
-            await _all(self._fetch_range(planned, reading) for planned in ranges)
-        finally:
-            counters.add(wait_s=self._traffic.clock() - started)
+        with self._traffic.jobs.reading():
+            try:
+                await _all(self._fetch_range(planned, reading) for planned in ranges)
+            finally:
+                counters.add(wait_s=self._traffic.clock() - started)
 
     async def _fetch_range(self, planned: PlannedRange, reading: _Reading) -> None:
         failure = None

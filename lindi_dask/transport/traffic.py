@@ -13,6 +13,7 @@ from obstore.store import HTTPStore
 from lindi_dask.transport.adaptive import Link, Window
 from lindi_dask.transport.counters import Counters
 from lindi_dask.transport.hedging import Hedging
+from lindi_dask.transport.joblog import JobLog
 from lindi_dask.transport.shares import Shares
 from lindi_dask.transport.workers import Workers
 
@@ -50,6 +51,7 @@ class Traffic:
     ) -> None:
         self.clock = clock
         self.counters = Counters()
+        self.jobs = JobLog(self.counters, clock=clock)
         self.link = Link()
         self.window = Window(1)
         self.hedging = hedging or Hedging()

@@ -209,6 +209,43 @@ def test_a_job_over_leases_of_1_s_some_dead_on_arrival_is_exact(
     assert set(runs.of.values()) == {1}
 
 
+def test_stats_are_the_sum_over_the_workers_and_what_the_archive_counted(
+    archive: EmbeddedArchive,
+    refs: Path,
+    instances: dict[str, str],
+    client: Client,
+    pace: Callable[[int, float], None],
+) -> None:
+    pace(3600, 0.0)
+    counted, before, own = archive.counts(), ld.stats(client), ld.stats()
+    array = ld.open_array(refs, "data", chunks=(10 * ROWS, CHANNELS), instances=instances)
+    array.sum().compute()
+    read = ld.stats(client) - before
+    assert (read.chunks, read.refusals, read.retries, read.renewals) == (BLOCKS, 0, 0, 0)
+    assert read.requests == archive.counts()["reads"] - counted["reads"]
+    assert read.bytes_fetched == archive.counts()["read_bytes"] - counted["read_bytes"]
+    assert read.exchanges == archive.counts()["exchanges"] - counted["exchanges"]
+    assert 1 <= read.exchanges <= WORKERS
+    assert read.bytes_wanted <= read.bytes_fetched <= 1.1 * read.bytes_wanted
+    assert read.wait_s > 0
+    assert read.decode_s > 0
+    assert ld.stats() == own  # nothing was read here
+
+
+def test_workers_that_are_threads_of_one_process_are_counted_once(
+    archive: EmbeddedArchive, refs: Path, instances: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_API_KEY", archive.owner_token)
+    with (
+        LocalCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        before = ld.stats(client)
+        ld.open_array(refs, "data", chunks=(10 * ROWS, CHANNELS), instances=instances).sum().compute()
+        assert (ld.stats(client) - before).chunks == BLOCKS
+        assert ld.stats(client) == ld.stats()
+
+
 @pytest.mark.usefixtures("client")
 def test_leases_that_the_storage_host_refuses_in_mid_job_are_renewed(
     archive: EmbeddedArchive,

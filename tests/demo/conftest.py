@@ -1,6 +1,7 @@
 import pytest
 
 from lindi_dask.demo.report import DemoReport, RunNumbers
+from lindi_dask.transport import Counts
 
 
 @pytest.fixture
@@ -17,20 +18,14 @@ def report() -> DemoReport:
             seconds=4.0,
             blocks=2,
             logical_nbytes=7_680_000,
-            bytes_read=4_400_000,
-            requests=8,
-            exchanges=3,
-            renewals=2,
+            read=Counts(bytes_fetched=4_400_000, requests=8, exchanges=3, renewals=2),
         ),
         cluster=RunNumbers(
             processes=4,
             seconds=1.0,
             blocks=2,
             logical_nbytes=7_680_000,
-            bytes_read=4_400_000,
-            requests=1234,
-            exchanges=6,
-            renewals=5,
+            read=Counts(bytes_fetched=4_400_000, requests=1234, exchanges=6, renewals=5),
         ),
         exact=True,
     )

@@ -27,8 +27,8 @@ def test_a_short_demo_is_exact_and_leaves_its_files_but_not_its_key(
     report = run_demo(Console(file=screen, width=80), tmp_path / "out", seconds=4.4, processes=2)
     assert report.exact
     assert report.cluster.blocks == 9
-    assert report.cluster.requests >= 9
-    assert report.cluster.exchanges >= 1
+    assert report.cluster.read.requests >= 9
+    assert report.cluster.read.exchanges >= 1
     said = screen.getvalue()
     assert "The result is exact" in said
     assert "\x1b" not in said

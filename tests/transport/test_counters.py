@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+import logging
+import math
 import threading
 
 import pytest
 
 from lindi_dask.transport import Counters, Counts
+from lindi_dask.transport.joblog import JobLog
 
 
 def test_threads_may_count_at_once() -> None:
@@ -30,3 +34,49 @@ def test_what_was_counted_between_two_moments_is_their_difference() -> None:
     assert counters.counts() - before == Counts(requests=4, hedges=1)
     with pytest.raises(KeyError):
         counters.add(request=1)
+
+
+def test_counts_of_processes_add_up_and_have_ratios() -> None:
+    one = Counts(requests=2, chunks=10, bytes_wanted=100, bytes_fetched=110, wait_s=1.5)
+    both = one + Counts(requests=3, chunks=15, bytes_wanted=100, bytes_fetched=100, wait_s=0.5)
+    assert both == Counts(requests=5, chunks=25, bytes_wanted=200, bytes_fetched=210, wait_s=2.0)
+    assert both.chunks_per_request == 5
+    assert both.overhead == 1.05
+    assert math.isnan(Counts().chunks_per_request)
+    assert math.isnan(Counts().overhead)
+
+
+def test_counts_are_a_line_for_people() -> None:
+    counts = Counts(1234, 5_600_000_000, 5_700_000_000, 98_765, 1000, 3, 1, 2, 9, 8, 61.2, 30.1)
+    assert str(counts) == (
+        "98,765 chunks (5.6 GB) by 1,234 requests (5.7 GB); 9 exchanges, 8 of them renewals; "
+        "1 refusals, 3 retries, 2 hedges; 61.2 s in reads, 30.1 s of decoding"
+    )
+    assert "1 chunks (999 B) by 1 requests (1.0 kB)" in str(Counts(1, 999, 1000, 1))
+
+
+async def test_what_a_job_read_is_logged_once_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    counters = Counters()
+    jobs = JobLog(counters, quiet_s=0.05)
+    with caplog.at_level(logging.INFO, "lindi_dask"):
+        with jobs.reading():
+            with jobs.reading():
+                counters.add(chunks=3)
+            await asyncio.sleep(0.1)
+            assert not caplog.messages  # one read still goes on
+        with jobs.reading():  # at once: the same job
+            counters.add(chunks=4)
+        assert not caplog.messages
+        await asyncio.sleep(0.15)
+        with jobs.reading():
+            counters.add(chunks=5)
+        await asyncio.sleep(0.15)
+        with jobs.reading():
+            pass
+        await asyncio.sleep(0.15)  # nothing was read: nothing to say
+        with jobs.reading():
+            counters.add(chunks=6)
+        jobs.say()  # the process ends before it was quiet for long
+        jobs.say()
+    assert [message.partition(" chunks")[0].rpartition(" ")[2] for message in caplog.messages] == ["7", "5", "6"]
+    assert all(message.startswith("read in 0.") for message in caplog.messages)

@@ -474,7 +474,7 @@ def test_what_was_read_is_counted(embedded_archive: EmbeddedArchive) -> None:
         chunks=5,
         ranges=2,
         retries=1,
-        renewals=1,
+        refusals=1,
     )
 
 

@@ -1,0 +1,44 @@
+"""What was read, in numbers: by this process, or by all workers of a cluster."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import platform
+from typing import TYPE_CHECKING
+
+from lindi_dask import process
+from lindi_dask.transport import Counts
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["stats"]
+
+
+def stats(client: Client | None = None) -> Counts:
+    """Return what has been read so far; subtract two of them for what lies between.
+
+    Parameters
+    ----------
+    client
+        Of a dask cluster: the sum over the processes of its workers, each counted since it began. What workers that are
+        gone have read is not in it. None: this process, which is where the threaded scheduler reads.
+
+    Returns
+    -------
+    Counts
+        Requests, chunks, bytes wanted and fetched, exchanges, renewals, retries, hedges, and seconds; `str()` of it is
+        a line for a log, `chunks_per_request` and `overhead` are its ratios. The same line is logged at INFO, by
+        `lindi_dask`, when a process has read nothing for 10 seconds, and at its end.
+    """
+    if client is None:
+        return process.counters().counts()
+    # Workers may be threads of one process
+    by_process = dict(client.run(_own).values())
+    return functools.reduce(operator.add, by_process.values(), Counts())
+
+
+def _own() -> tuple[tuple[str, int], Counts]:
+    return (platform.node(), os.getpid()), process.counters().counts()
