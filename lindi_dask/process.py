@@ -12,10 +12,11 @@ from lindi_dask.transport import Counters, IoLoop, RangeReader, Traffic
 if TYPE_CHECKING:
     from lindi_dask.types import Asset, Lease
 
-__all__ = ["counters", "io_loop", "leases", "moment_s", "reader"]
+__all__ = ["block_loop", "counters", "io_loop", "leases", "moment_s", "reader"]
 
 _lock: Final = threading.Lock()
 _io_loop: Final = IoLoop()
+_block_loop: Final = IoLoop("lindi-blocks")
 _traffic: Final = Traffic()
 _readers: Final[dict[int, RangeReader]] = {}
 _leases: LeaseCache | None = None
@@ -25,6 +26,11 @@ atexit.register(_traffic.jobs.say)
 def io_loop() -> IoLoop:
     """Return the loop that all reads of this process run on."""
     return _io_loop
+
+
+def block_loop() -> IoLoop:
+    """Return the loop on which zarr takes blocks apart into chunks: beside the reads, which it would hold up."""
+    return _block_loop
 
 
 def leases() -> LeaseCache:

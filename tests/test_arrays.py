@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -15,7 +19,6 @@ from lindi_dask import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import h5py
 
@@ -74,8 +77,10 @@ def test_an_external_array_link_is_an_error_and_never_zeros(data: Path, options:
         ({0: "65 KiB"}, (1024, 16)),
         ({0: "1 B"}, (32, 16)),
         ({-2: "64 KiB"}, (1024, 16)),
+        ({"time": "64 KiB"}, (1024, 16)),
+        ({"time": 320, 1: -1}, (320, 16)),
         ("auto", (40_000, 16)),
-        ((5_000, -1), (5_000, 16)),
+        ((4_992, -1), (4_992, 16)),
         (-1, (40_000, 16)),
     ],
 )
@@ -134,9 +139,66 @@ def test_a_file_that_is_not_there_is_unreachable_not_file_not_found(tmp_path: Pa
     assert not isinstance(caught.value, OSError)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "blocks", "more", "instead"),
+    [
+        ((5_000, -1), (5_000, 16), "0.48 %", (4_992, 16)),
+        ((100, -1), (100, 16), "28 %", (96, 16)),
+        ((32, 8), (32, 8), "1e+02 %", (32, 16)),
+        ({0: 33}, (33, 16), "94 %", (32, 16)),
+    ],
+)
+def test_blocks_that_cut_chunks_are_warned_of(
+    session: Path,
+    options: dict[str, Any],
+    session_h5: h5py.File,
+    chunks: Any,
+    blocks: tuple[int, int],
+    more: str,
+    instead: tuple[int, int],
+) -> None:
+    with pytest.warns(da.PerformanceWarning, match=re.escape(more)) as warned:
+        array = ld.open_array(session, LFP, chunks=chunks, **options)
+    (ours,) = (one for one in warned if one.category is da.PerformanceWarning)
+    assert Path(ours.filename).name == "test_arrays.py"  # where the user's line is
+    assert f"chunks={instead}" in str(ours.message)
+    assert array.chunksize == blocks
+    np.testing.assert_array_equal(array[95:105].compute(), session_h5[LFP][95:105])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", da.PerformanceWarning)
+        ld.open_array(session, LFP, chunks=instead, **options)
+
+
+def test_cut_chunks_are_warned_of_once(session: Path, options: dict[str, Any]) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default", da.PerformanceWarning)
+        for _ in range(3):
+            ld.open_array(session, LFP, chunks=(100, 16), **options)
+    assert [one.category for one in warned].count(da.PerformanceWarning) == 1
+
+
 def test_a_dimension_that_is_none_is_a_configuration_error(session: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(errors.ConfigurationError, match="'time' is not a dimension"):
-        ld.open_array(session, LFP, chunks={"time": 100}, **options)
+    with pytest.raises(
+        errors.ConfigurationError, match=r"'tome' is not a dimension of /.*, which has 2, called 'time'"
+    ):
+        ld.open_array(session, LFP, chunks={"tome": 100}, **options)
+    with pytest.raises(errors.ConfigurationError, match="which has 1, without names"):
+        ld.open_array(session, "general/extracellular_ephys/electrodes/id", chunks={"time": 100}, **options)
+
+
+def test_dimensions_are_called_as_the_array_calls_them() -> None:
+    document = {"zarr_format": 2, "shape": [4, 6], "chunks": [2, 3], "dtype": "|u1", "compressor": None}
+    document |= {"filters": None, "fill_value": 0, "order": "C"}
+    refs = {
+        ".zgroup": '{"zarr_format": 2}',
+        "data/.zarray": json.dumps(document),
+        "data/.zattrs": '{"_ARRAY_DIMENSIONS": ["y", "x"]}',
+        **{f"data/{i}.{j}": f"{i}{j}{i}{j}{i}{j}" for i in range(2) for j in range(2)},
+    }
+    array = ld.open_array({"refs": refs}, "data", chunks={"x": 3})
+    assert array.chunks == ((4,), (3, 3))
+    with pytest.raises(errors.ConfigurationError, match="called 'y', 'x'"):
+        ld.open_array({"refs": refs}, "data", chunks={"time": 3})
 
 
 @pytest.mark.parametrize(

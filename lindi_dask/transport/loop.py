@@ -24,9 +24,16 @@ T = TypeVar("T")
 
 
 class IoLoop:
-    """An asyncio loop in a daemon thread, started when first used. Thread-safe; does not pickle."""
+    """An asyncio loop in a daemon thread, started when first used. Thread-safe; does not pickle.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    name
+        Of the thread.
+    """
+
+    def __init__(self, name: str = "lindi-io") -> None:
+        self._name = name
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -53,5 +60,5 @@ class IoLoop:
             if self._loop is None:
                 mend_current_frames()
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="lindi-io", daemon=True).start()
+                threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True).start()
             return self._loop
