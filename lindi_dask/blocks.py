@@ -54,7 +54,7 @@ def blocks_of(array: zarr.Array[Any], chunks: Any) -> Blocks:  # noqa: ANN401 - 
 
 
 def warn_of_cuts(array: zarr.Array[Any], blocks: Blocks, *, stacklevel: int) -> None:
-    """Warn where blocks cut chunks: those are read and decoded by each block that has a part of them."""
+    """Warn where blocks cut chunks: each process that has a part of one reads and decodes it whole."""
     if 0 in array.shape:
         return
     axes = list(zip(blocks, array.chunks, array.shape, strict=True))
@@ -62,12 +62,17 @@ def warn_of_cuts(array: zarr.Array[Any], blocks: Blocks, *, stacklevel: int) -> 
     if again <= 0:
         return
     whole = tuple(min(max(max(sizes) // chunk, 1) * chunk, extent) for sizes, chunk, extent in axes)
+    largest = tuple(max(sizes) for sizes in blocks)
     warnings.warn(
-        f"/{array.path}: blocks of {tuple(max(sizes) for sizes in blocks)} cut its chunks of {array.chunks}: what is "
-        f"read and decoded grows by {100 * again:.2g} %. chunks={whole} would cut none.",
+        f"/{array.path}: blocks of {largest} cut its chunks of {array.chunks}. Each process that has a part of a chunk "
+        f"reads and decodes it whole, in all up to {_percent(again)} more. chunks={whole} would cut none.",
         PerformanceWarning,
         stacklevel=stacklevel + 1,
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.2g} %"
 
 
 def _touched(sizes: tuple[int, ...], chunk: int) -> int:

@@ -9,37 +9,33 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 import zarr
-from zarr.abc.store import Store
 from zarr.core.buffer.cpu import NDBuffer as CpuNDBuffer
 from zarr.core.codec_pipeline import BatchedCodecPipeline, fill_value_or_default
 from zarr.registry import get_pipeline_class, register_pipeline
 from zarr.storage import StorePath
 
 from lindi_dask import object_codecs
+from lindi_dask.block_read import BlockRead, BulkStore
 from lindi_dask.decode import chunk_decoder, inflated, split_known
 from lindi_dask.errors import CorruptChunk
 from lindi_dask.refs import MISSING, Locations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
     from zarr.abc.codec import Codec, CodecPipeline
-    from zarr.abc.store import ByteGetter
+    from zarr.abc.store import Store
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import NDBuffer
-    from zarr.core.indexing import SelectorTuple
     from zarr.core.metadata import ArrayMetadata
 
-    from lindi_dask.decode.chunks import Place
-
-    Request: TypeAlias = tuple[ByteGetter, ArraySpec, SelectorTuple, SelectorTuple, bool]
+    from lindi_dask.block_read import Request
 
 __all__ = ["BulkCodecPipeline", "BulkStore", "PipelineDispatcher", "install"]
 
@@ -52,20 +48,6 @@ NOT_SPECIFIED: Final = (
 
 
 _MAX_TEXT_NBYTES: Final = 2**27  # of a chunk whose elements have no fixed size
-
-
-class BulkStore(Store):
-    """A store that reads many chunks of an array at once."""
-
-    @abstractmethod
-    async def locate(self, path: str, names: Sequence[str]) -> Locations:
-        """Return where the chunks called `names` of the array at `path` lie."""
-
-    @abstractmethod
-    async def get_many(
-        self, path: str, locations: Locations, deliver: Callable[[NDArray[np.intp], list[memoryview]], None]
-    ) -> None:
-        """Read those chunks; call `deliver` with (indices into the locations, bytes) in threads."""
 
 
 class Status(TypedDict):
@@ -101,8 +83,10 @@ class BulkCodecPipeline(BatchedCodecPipeline):
         present = Locations(locations.sources[at], locations.offsets[at], locations.lengths[at])
         chosen = [batch[i] for i in at.tolist()], [keys[i] for i in at.tolist()]
         if decoder is not None:
-            place = decoder.onto(out.as_numpy_array(), drop_axes)
-            await getter.store.get_many(path, present, _decoding(*chosen, place))
+            block = BlockRead(
+                getter.store, path, present, *chosen, decoder, decoder.onto(out.as_numpy_array(), drop_axes)
+            )
+            await block.run()
         else:
             await self._read_by_zarr(getter.store, path, present, *chosen, out, drop_axes)
         return tuple(Status(status="missing" if gone else "present") for gone in missing.tolist())
@@ -148,32 +132,6 @@ class BulkCodecPipeline(BatchedCodecPipeline):
         plain = await asyncio.to_thread(lambda: [inflated(known, data, _MAX_TEXT_NBYTES) for data in encoded])
         pairs = [(spec.prototype.buffer.from_bytes(bytes(data)), spec) for data, spec in zip(plain, specs, strict=True)]
         return await replace(self, bytes_bytes_codecs=tuple(rest)).decode(pairs)
-
-
-def _decoding(
-    batch: list[Request],
-    keys: list[str],
-    place: Place,
-) -> Callable[[NDArray[np.intp], list[memoryview]], None]:
-    """Decode chunks as they arrive and place them. Runs in threads: no two chunks share a place in the target."""
-
-    def deliver(indices: NDArray[np.intp], views: list[memoryview]) -> None:
-        for i, view in zip(indices.tolist(), views, strict=True):
-            _, _, chunk_selection, out_selection, _ = batch[i]
-            reason = None
-            try:
-                place(view, chunk_selection, out_selection)
-            except Exception as error:  # noqa: BLE001 - codecs raise whatever they like; it becomes our error
-                reason = f"{type(error).__name__}: {error}"
-            if reason is not None:
-                raise CorruptChunk(
-                    f"The chunk {keys[i]} can't be decoded ({reason}). Its file is damaged, or is another one than the "
-                    "references were made from.",
-                    key=keys[i],
-                    reason=reason,
-                )
-
-    return deliver
 
 
 class PipelineDispatcher(BatchedCodecPipeline):

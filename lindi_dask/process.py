@@ -7,17 +7,21 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from lindi_dask.archive import LeaseCache, Resolver
+from lindi_dask.decode import SharedChunks
 from lindi_dask.transport import Counters, IoLoop, RangeReader, Traffic
 
 if TYPE_CHECKING:
     from lindi_dask.types import Asset, Lease
 
-__all__ = ["block_loop", "counters", "io_loop", "leases", "moment_s", "reader"]
+__all__ = ["block_loop", "counters", "io_loop", "leases", "moment_s", "reader", "shared_chunks"]
+
+_SHARED: Final = 128 * 2**20  # bytes of unpacked chunks that blocks cut
 
 _lock: Final = threading.Lock()
 _io_loop: Final = IoLoop()
 _block_loop: Final = IoLoop("lindi-blocks")
-_traffic: Final = Traffic()
+_shared_chunks: Final = SharedChunks(_SHARED)
+_traffic: Final = Traffic(when_quiet=_shared_chunks.clear)
 _readers: Final[dict[int, RangeReader]] = {}
 _leases: LeaseCache | None = None
 atexit.register(_traffic.jobs.say)
@@ -40,6 +44,11 @@ def leases() -> LeaseCache:
         if _leases is None:
             _leases = LeaseCache(_Counted(Resolver()))
         return _leases
+
+
+def shared_chunks() -> SharedChunks:
+    """Return the chunks that several blocks have a part of; forgotten when nothing was read for a while."""
+    return _shared_chunks
 
 
 def counters() -> Counters:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Selection: TypeAlias = Any  # whatever numpy indexes by: zarr's own type leaves half of it out
     Filter: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
-    Place: TypeAlias = Callable[[memoryview, Selection, Selection], None]
+    Place: TypeAlias = Callable[[Bytes, Selection, Selection], None]
 
 __all__ = ["ChunkDecoder", "chunk_decoder"]
 
@@ -54,7 +54,23 @@ class ChunkDecoder:
 
     def __call__(self, data: memoryview) -> NDArray[Any]:
         """Return the chunk; read-only."""
-        raw = self._raw(data)
+        return self._array(self.raw(data))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what `raw` returns."""
+        return math.prod(self.shape) * self.stored.itemsize
+
+    def raw(self, data: memoryview) -> Bytes:
+        """Return a chunk's elements, all that was packed unpacked, but still shuffled where `shuffled` says so."""
+        current: Bytes = data
+        for step in self.steps:
+            current = step(current)
+        if len(current) != self.nbytes:
+            raise ValueError(f"{len(current)} bytes came out, but the chunk has {self.nbytes}")
+        return current
+
+    def _array(self, raw: Bytes) -> NDArray[Any]:
         if self.shuffled:
             raw = Unshuffle(self.stored.itemsize)(raw)
         array = np.frombuffer(raw, self.stored).reshape(self.shape).transpose(self.axes)
@@ -63,7 +79,7 @@ class ChunkDecoder:
         return array
 
     def onto(self, target: NDArray[Any], drop_axes: tuple[int, ...] = ()) -> Place:
-        """Return a function that decodes a chunk and writes a selection of it to a selection of `target`.
+        """Return a function that takes what `raw` returns, and writes a selection of the chunk to one of `target`.
 
         Parameters
         ----------
@@ -73,8 +89,8 @@ class ChunkDecoder:
             Of the selected part, to leave out.
         """
 
-        def by_array(data: memoryview, chunk_selection: Selection, out_selection: Selection) -> None:
-            part = self(data)[chunk_selection]
+        def by_array(raw: Bytes, chunk_selection: Selection, out_selection: Selection) -> None:
+            part = self._array(raw)[chunk_selection]
             target[out_selection] = part.squeeze(axis=drop_axes) if drop_axes else part
 
         if not self.shuffled or self.filters or target.dtype != self.dtype:
@@ -86,11 +102,11 @@ class ChunkDecoder:
         order = _significance(self.stored, target.dtype)
         dropped = tuple(axis + 1 for axis in drop_axes)
 
-        def by_planes(data: memoryview, chunk_selection: Selection, out_selection: Selection) -> None:
+        def by_planes(raw: Bytes, chunk_selection: Selection, out_selection: Selection) -> None:
             # The bytes of each significance go straight to where they belong: no chunk is ever put together
             if not (_is_basic(chunk_selection) and _is_basic(out_selection)):
-                return by_array(data, chunk_selection, out_selection)
-            planes = np.frombuffer(self._raw(data), np.uint8).reshape(planes_of).transpose(axes)
+                return by_array(raw, chunk_selection, out_selection)
+            planes = np.frombuffer(raw, np.uint8).reshape(planes_of).transpose(axes)
             planes = planes[(slice(None), *chunk_selection)]
             if dropped:
                 planes = planes.squeeze(axis=dropped)
@@ -99,15 +115,6 @@ class ChunkDecoder:
             return None
 
         return by_planes
-
-    def _raw(self, data: memoryview) -> Bytes:
-        current: Bytes = data
-        for step in self.steps:
-            current = step(current)
-        nbytes = math.prod(self.shape) * self.stored.itemsize
-        if len(current) != nbytes:
-            raise ValueError(f"{len(current)} bytes came out, but the chunk has {nbytes}")
-        return current
 
 
 def chunk_decoder(pipeline: BatchedCodecPipeline, spec: ArraySpec) -> ChunkDecoder | None:

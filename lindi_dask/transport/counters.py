@@ -22,6 +22,8 @@ class Counts:
     """bytes that came, gaps between chunks included"""
     chunks: int = 0
     """that were asked for"""
+    chunks_shared: int = 0
+    """that were not fetched, as another block that has a part of them did"""
     ranges: int = 0
     """that these chunks were coalesced into"""
     retries: int = 0

@@ -30,6 +30,8 @@ class JobLog:
     ----------
     counters
         Of the process.
+    when_quiet
+        Called then too.
     quiet_s
         Seconds without a read that end a job.
     clock
@@ -37,8 +39,14 @@ class JobLog:
     """
 
     def __init__(
-        self, counters: Counters, *, quiet_s: float = _QUIET_S, clock: Callable[[], float] = time.monotonic
+        self,
+        counters: Counters,
+        *,
+        when_quiet: Callable[[], None] = lambda: None,
+        quiet_s: float = _QUIET_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._when_quiet = when_quiet
         self._counters = counters
         self._quiet_s = quiet_s
         self._clock = clock
@@ -68,6 +76,7 @@ class JobLog:
     def _is_over(self) -> None:
         self._timer = None
         self.say()
+        self._when_quiet()
 
     def say(self) -> None:
         """Log what was read since it was last said, if anything was. Thread-safe."""

@@ -44,14 +44,21 @@ class Traffic:
         When to send a second request.
     clock
         Seconds, monotonic.
+    when_quiet
+        Called when nothing was read for 10 seconds.
     """
 
     def __init__(
-        self, *, memory: int = _MEMORY, hedging: Hedging | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        memory: int = _MEMORY,
+        hedging: Hedging | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        when_quiet: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock
         self.counters = Counters()
-        self.jobs = JobLog(self.counters, clock=clock)
+        self.jobs = JobLog(self.counters, when_quiet=when_quiet, clock=clock)
         self.link = Link()
         self.window = Window(1)
         self.hedging = hedging or Hedging()

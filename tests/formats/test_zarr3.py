@@ -180,6 +180,7 @@ def test_selections_and_indexes_with_chunks_that_are_missing_are_what_numpy_read
         np.testing.assert_array_equal(np.asarray(array[...]), values)
 
 
+@pytest.mark.filterwarnings("ignore::dask.array.PerformanceWarning")
 def test_parts_of_selected_records_are_what_numpy_reads(place: Callable[..., Path], peers: Path, records: Any) -> None:
     path = place("records.zarrshadow", str(peers / "raw.bin"))
     columns = ld.open_array(path, "columns", allow=[f"{peers}/"], chunks=(300, 2))

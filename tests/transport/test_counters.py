@@ -47,7 +47,10 @@ def test_counts_of_processes_add_up_and_have_ratios() -> None:
 
 
 def test_counts_are_a_line_for_people() -> None:
-    counts = Counts(1234, 5_600_000_000, 5_700_000_000, 98_765, 1000, 3, 1, 2, 9, 8, 61.2, 30.1)
+    counts = Counts(
+        requests=1234, bytes_wanted=5_600_000_000, bytes_fetched=5_700_000_000, chunks=98_765, retries=3, refusals=1,
+        hedges=2, exchanges=9, renewals=8, wait_s=61.2, decode_s=30.1,
+    )  # fmt: skip
     assert str(counts) == (
         "98,765 chunks (5.6 GB) by 1,234 requests (5.7 GB); 9 exchanges, 8 of them renewals; "
         "1 refusals, 3 retries, 2 hedges; 61.2 s in reads, 30.1 s of decoding"
