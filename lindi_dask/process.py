@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lindi_dask.archive import LeaseCache, Resolver
-from lindi_dask.transport import Counters, IoLoop, RangeReader, Traffic
+from lindi_dask.transport import Counters, IoLoop, RangeCache, RangeReader, Traffic
+
+if TYPE_CHECKING:
+    from lindi_dask.types import DiskCache
 
 __all__ = ["counters", "io_loop", "leases", "moment_s", "reader"]
 
 _lock: Final = threading.Lock()
 _io_loop: Final = IoLoop()
 _traffic: Final = Traffic()
-_readers: Final[dict[int, RangeReader]] = {}
+_readers: Final[dict[tuple[int, DiskCache | None], RangeReader]] = {}
+_range_caches: Final[dict[DiskCache, RangeCache]] = {}
 _leases: LeaseCache | None = None
 
 
@@ -41,13 +45,16 @@ def moment_s() -> float:
     return _traffic.link.latency_s
 
 
-def reader(concurrency: int) -> RangeReader:
-    """Return this process's reader with at most that many requests at a time.
+def reader(concurrency: int, cache: DiskCache | None = None) -> RangeReader:
+    """Return this process's reader with at most that many requests at a time, and that disk cache, if any.
 
     All readers share one cache of leases, and what limits the requests and the memory of the process.
     """
     shared = leases()
     with _lock:
-        if concurrency not in _readers:
-            _readers[concurrency] = RangeReader(shared, concurrency=concurrency, traffic=_traffic)
-        return _readers[concurrency]
+        if (concurrency, cache) not in _readers:
+            kept = None
+            if cache is not None:
+                kept = _range_caches[cache] = _range_caches.get(cache) or RangeCache(cache)
+            _readers[concurrency, cache] = RangeReader(shared, concurrency=concurrency, traffic=_traffic, cache=kept)
+        return _readers[concurrency, cache]
