@@ -32,12 +32,13 @@ def test_the_python_blocks_run_as_they_stand(
     tmp_path: Path,
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     url = embedded_archive.add(data / "session.nwb").url
     (tmp_path / "session.lindi.json").write_text(json.dumps(session_refs(url)))
     script = tmp_path / "script.py"
-    first, second = blocks
-    script.write_text(first + "".join(f"    {line}\n" for line in second.splitlines()) + "    client.close()\n")
+    first, *others = blocks
+    others = "".join(others).replace("/scratch/lindi", str(tmp_path / "scratch")).splitlines()
+    script.write_text(first + "".join(f"    {line}\n" for line in others) + "    client.close()\n")
     environ = {**os.environ, **embedded_archive.environ()}
     ran = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path, env=environ
@@ -45,6 +46,7 @@ def test_the_python_blocks_run_as_they_stand(
     assert ran.returncode == 0, ran.stderr
     values = session_h5["processing/ecephys/LFP/LFP/data"][...].astype("float64")
     printed = np.array(ran.stdout.replace("[", "").replace("]", "").split(), "float64")
+    assert list((tmp_path / "scratch").glob("*/*.range"))
     np.testing.assert_allclose(printed, (values**2).mean(axis=0) ** 0.5, rtol=1e-4)
 
 
