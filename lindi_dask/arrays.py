@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
 import zarr
@@ -31,6 +31,8 @@ def open_store(
     instances: Mapping[str, str] | None = None,
     allow: Iterable[str] | None = None,
     concurrency: int | None = None,
+    cache: str | os.PathLike[str] | Literal[False] | None = None,
+    cache_limit: int | str | None = None,
 ) -> LindiStore:
     """Return references as a read-only Zarr v3 store, for `da.from_zarr`, `zarr.open_group`, `xr.open_zarr`.
 
@@ -38,7 +40,7 @@ def open_store(
     ----------
     refs
         As for `StoreFactory`, or one.
-    instances, allow, concurrency
+    instances, allow, concurrency, cache, cache_limit
         As for `StoreFactory`.
 
     Raises
@@ -49,11 +51,13 @@ def open_store(
         If an option makes no sense.
     """
     if isinstance(refs, StoreFactory):
-        if instances is not None or allow is not None or concurrency is not None:
+        if any(option is not None for option in (instances, allow, concurrency, cache, cache_limit)):
             raise ConfigurationError("options belong to the StoreFactory: pass them where it is made.")
         factory = refs
     else:
-        factory = StoreFactory(refs, instances=instances, allow=allow, concurrency=concurrency)
+        factory = StoreFactory(
+            refs, instances=instances, allow=allow, concurrency=concurrency, cache=cache, cache_limit=cache_limit
+        )
     store = factory()
     store.references  # noqa: B018 - loads them: a broken file is an error here, not at the first block
     return store
@@ -66,12 +70,16 @@ def open_group(
     instances: Mapping[str, str] | None = None,
     allow: Iterable[str] | None = None,
     concurrency: int | None = None,
+    cache: str | os.PathLike[str] | Literal[False] | None = None,
+    cache_limit: int | str | None = None,
 ) -> zarr.Group:
     """Return references, or the group at `path` in them, as a read-only `zarr.Group`.
 
     Parameters and errors are those of `open_store`; a path that isn't a group is a `RefsError`.
     """
-    store = open_store(refs, instances=instances, allow=allow, concurrency=concurrency)
+    store = open_store(
+        refs, instances=instances, allow=allow, concurrency=concurrency, cache=cache, cache_limit=cache_limit
+    )
     path = path.strip("/")
     _check_node(store, path, "group")
     # Consolidated metadata lack the soft links, which open as what they point at
@@ -86,6 +94,8 @@ def open_array(
     instances: Mapping[str, str] | None = None,
     allow: Iterable[str] | None = None,
     concurrency: int | None = None,
+    cache: str | os.PathLike[str] | Literal[False] | None = None,
+    cache_limit: int | str | None = None,
 ) -> da.Array:
     """Return the array at `path` as a dask array.
 
@@ -104,7 +114,7 @@ def open_array(
         first dimension, whole chunks, and all of the other dimensions), `{"time": "64 MiB"}` likewise by name (the
         array's own names; `time` is the first dimension of an NWB time series), or anything that dask takes: of blocks
         that cut chunks a `dask.array.PerformanceWarning` warns.
-    instances, allow, concurrency
+    instances, allow, concurrency, cache, cache_limit
         As for `StoreFactory`.
 
     Returns
@@ -117,7 +127,9 @@ def open_array(
     RefsError
         If the references can't be had, break their format, have no such array, or list it as one that can't be read.
     """
-    store = open_store(refs, instances=instances, allow=allow, concurrency=concurrency)
+    store = open_store(
+        refs, instances=instances, allow=allow, concurrency=concurrency, cache=cache, cache_limit=cache_limit
+    )
     path = path.strip("/")
     _check_node(store, path, "array")
     array = zarr.open_array(store, path=path, mode="r", zarr_format=3)

@@ -6,7 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from lindi_dask.archive import UrlPolicy, configured_instances
@@ -19,6 +19,8 @@ from lindi_dask.loading import find, find_dict, load, unreachable
 from lindi_dask.remote import RemoteFiles
 from lindi_dask.secrecy import grants_access
 from lindi_dask.store import LindiStore
+from lindi_dask.transport import cache_of
+from lindi_dask.types import DiskCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,6 +61,13 @@ class StoreFactory:
         files below their own folder; from `lindi-dask.allow` if not given.
     concurrency
         Requests for data at a time, at most, in each process; from `lindi-dask.concurrency` if not given.
+    cache
+        Folder on a disk of the node in which fetched bytes are kept for the next time, encoded as they came, for all
+        processes of this user; False: none. From `lindi-dask.cache` if not given. Only what can't have changed is
+        kept: assets of archives, and URLs that the references give a strong ETag of.
+    cache_limit
+        Bytes that the cache may take up, or a text such as `"50 GiB"`: the least recently used make way. From
+        `lindi-dask.cache-limit` if not given.
 
     Raises
     ------
@@ -77,12 +86,18 @@ class StoreFactory:
         instances: Mapping[str, str] | None = None,
         allow: Iterable[str] | None = None,
         concurrency: int | None = None,
+        cache: str | os.PathLike[str] | Literal[False] | None = None,
+        cache_limit: int | str | None = None,
     ) -> None:
         entries = configured("instances") if instances is None else {k: {"api-url": v} for k, v in instances.items()}
         self._policy = UrlPolicy(
             configured_instances(entries), _allowed(configured("allow") if allow is None else allow)
         )
         self._concurrency = _positive(configured("concurrency") if concurrency is None else concurrency)
+        self._cache = cache_of(
+            configured("cache") if cache is None else cache,
+            configured("cache-limit") if cache_limit is None else cache_limit,
+        )
         self._index_folder = configured_folder(configured("index-cache"), os.environ)
         self._found: Found | None = None
         self._loaded: tuple[References, Base] | None = None
@@ -114,6 +129,11 @@ class StoreFactory:
     def concurrency(self) -> int:
         """Requests for data at a time, in each process."""
         return self._concurrency
+
+    @property
+    def cache(self) -> DiskCache | None:
+        """Where fetched bytes are kept, on each node; None: nowhere."""
+        return self._cache
 
     @property
     def name(self) -> str:
@@ -174,7 +194,7 @@ class StoreFactory:
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        return self._location, self._fingerprint, self._policy, self._concurrency, self._index_folder
+        return self._location, self._fingerprint, self._policy, self._concurrency, self._index_folder, self._cache
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StoreFactory) and self._identity == other._identity
@@ -194,7 +214,8 @@ class StoreFactory:
             (instance.name, instance.api_url) for instance in self._policy.instances[len(configured_instances({})) :]
         )
         folder = None if self._index_folder is None else str(self._index_folder)
-        return _restore, (self._location, self._fingerprint, own, self._policy.allow, self._concurrency, folder)
+        cache = None if self._cache is None else (self._cache.folder, self._cache.limit)
+        return _restore, (self._location, self._fingerprint, own, self._policy.allow, self._concurrency, folder, cache)
 
 
 def _restore(
@@ -204,6 +225,7 @@ def _restore(
     allow: tuple[str, ...],
     concurrency: int,
     index_folder: str | None,
+    cache: tuple[str, int] | None,
 ) -> StoreFactory:
     """Unpickle: without I/O, since the scheduler does this too."""
     factory = StoreFactory.__new__(StoreFactory)
@@ -212,6 +234,7 @@ def _restore(
     factory._policy = UrlPolicy(configured_instances({k: {"api-url": v} for k, v in own}), allow)  # noqa: SLF001
     factory._concurrency = concurrency  # noqa: SLF001
     factory._index_folder = None if index_folder is None else Path(index_folder)  # noqa: SLF001
+    factory._cache = None if cache is None else DiskCache(*cache)  # noqa: SLF001
     factory._found = None  # noqa: SLF001
     factory._loaded = None  # noqa: SLF001
     factory._load_lock = threading.Lock()  # noqa: SLF001

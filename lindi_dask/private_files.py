@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Buffer = bytes | memoryview
 
-__all__ = ["TEMPORARY", "open_private", "read_private", "removed", "warn_once", "write_private"]
+__all__ = ["TEMPORARY", "distrusted", "open_private", "read_private", "removed", "warn_once", "write_private"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +36,9 @@ def open_private(path: Path) -> int | None:
         warn_once(f"{path} can't be opened: {error.strerror}")
         return None
     found = os.fstat(handle)
-    reason = _distrusted(found) if stat.S_ISREG(found.st_mode) else "it is not a file"
+    reason = distrusted(found) if stat.S_ISREG(found.st_mode) else "it is not a file"
     if reason is None:
-        reason, path = _distrusted(folder), path.parent
+        reason, path = distrusted(folder), path.parent
     if reason is None:
         return handle
     os.close(handle)
@@ -68,7 +68,7 @@ def write_private(path: Path, parts: Iterable[Buffer]) -> None:
         If it can't be: no room, no permission, or a folder that others may write.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    reason = _distrusted(path.parent.stat())
+    reason = distrusted(path.parent.stat())
     if reason is not None:
         raise PermissionError(errno.EPERM, reason, str(path.parent))
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=TEMPORARY)  # for this user only
@@ -83,7 +83,8 @@ def write_private(path: Path, parts: Iterable[Buffer]) -> None:
         raise
 
 
-def _distrusted(found: os.stat_result) -> str | None:
+def distrusted(found: os.stat_result) -> str | None:
+    """Return why others than this user and root may have written a file or in a folder; None if they can't have."""
     if found.st_uid not in {0, os.geteuid()}:
         return "it belongs to another user"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

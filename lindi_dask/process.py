@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from lindi_dask.archive import LeaseCache, Resolver
 from lindi_dask.decode import SharedChunks
-from lindi_dask.transport import Counters, IoLoop, RangeReader, Traffic
+from lindi_dask.transport import Counters, IoLoop, RangeCache, RangeReader, Traffic
 
 if TYPE_CHECKING:
-    from lindi_dask.types import Asset, Lease
+    from lindi_dask.types import Asset, DiskCache, Lease
 
 __all__ = ["block_loop", "counters", "io_loop", "leases", "moment_s", "reader", "shared_chunks"]
 
@@ -22,7 +22,8 @@ _io_loop: Final = IoLoop()
 _block_loop: Final = IoLoop("lindi-blocks")
 _shared_chunks: Final = SharedChunks(_SHARED)
 _traffic: Final = Traffic(when_quiet=_shared_chunks.clear)
-_readers: Final[dict[int, RangeReader]] = {}
+_readers: Final[dict[tuple[int, DiskCache | None], RangeReader]] = {}
+_range_caches: Final[dict[DiskCache, RangeCache]] = {}
 _leases: LeaseCache | None = None
 atexit.register(_traffic.jobs.say)
 
@@ -61,16 +62,19 @@ def moment_s() -> float:
     return _traffic.link.latency_s
 
 
-def reader(concurrency: int) -> RangeReader:
-    """Return this process's reader with at most that many requests at a time.
+def reader(concurrency: int, cache: DiskCache | None = None) -> RangeReader:
+    """Return this process's reader with at most that many requests at a time, and that disk cache, if any.
 
     All readers share one cache of leases, and what limits the requests and the memory of the process.
     """
     shared = leases()
     with _lock:
-        if concurrency not in _readers:
-            _readers[concurrency] = RangeReader(shared, concurrency=concurrency, traffic=_traffic)
-        return _readers[concurrency]
+        if (concurrency, cache) not in _readers:
+            kept = None
+            if cache is not None:
+                kept = _range_caches[cache] = _range_caches.get(cache) or RangeCache(cache)
+            _readers[concurrency, cache] = RangeReader(shared, concurrency=concurrency, traffic=_traffic, cache=kept)
+        return _readers[concurrency, cache]
 
 
 class _Counted:

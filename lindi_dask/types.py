@@ -11,6 +11,7 @@ __all__ = [
     "Base",
     "BundleFile",
     "ByteRange",
+    "DiskCache",
     "Instance",
     "Lease",
     "LocalFile",
@@ -117,6 +118,16 @@ class BundleFile:
     """References lie in a file together with the bytes that they refer to: `""` stands for that file."""
 
     file: Asset | LocalFile
+
+
+@dataclass(frozen=True, slots=True)
+class DiskCache:
+    """Where bytes that were fetched are kept for the next time."""
+
+    folder: str
+    """absolute; on a disk of the node, for one user"""
+    limit: int
+    """bytes of all its files, at most"""
 
 
 Base: TypeAlias = LocalFolder | RemoteFolder | BundleFile | None

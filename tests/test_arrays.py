@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import warnings
 from pathlib import Path
@@ -15,7 +16,8 @@ import xarray as xr
 import zarr
 
 import lindi_dask as ld
-from lindi_dask import errors
+from lindi_dask import errors, process
+from lindi_dask.types import DiskCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,6 +212,10 @@ def test_dimensions_are_called_as_the_array_calls_them() -> None:
         ({"allow": ["ftp://x.org/"]}, "is neither a URL prefix nor a folder"),
         ({"instances": {"dandi": "https://evil.org/api"}}, "built in and can't be redefined"),
         ({"instances": {"mine": "http://192.0.2.1/api"}}, "only sent over https"),
+        ({"cache": True}, "must be the path of a local folder"),
+        ({"cache": "s3://bucket/cache"}, "must be the path of a local folder"),
+        ({"cache_limit": "much"}, "must be a number of bytes"),
+        ({"cache": "/scratch/lindi", "cache_limit": 5}, "must be a number of bytes, 1 MiB or more"),
     ],
 )
 def test_options_that_make_no_sense_are_configuration_errors(data: Path, wrong: dict[str, Any], message: str) -> None:
@@ -224,12 +230,52 @@ def test_options_come_from_dasks_configuration(data: Path) -> None:
         "lindi-dask.instances.local.api-url": "http://127.0.0.1:8901/api",
         "lindi-dask.concurrency": 7,
         "lindi-dask.allow": ["http://127.0.0.1:1/"],
+        "lindi-dask.cache": "/scratch/lindi",
+        "lindi-dask.cache-limit": "5 GiB",
     }
     with dask.config.set(config):
         factory = ld.StoreFactory(data / "session.lindi.json")
+        other = ld.StoreFactory(data / "session.lindi.json", cache_limit="7 GiB")
+        without = ld.StoreFactory(data / "session.lindi.json", cache=False)
     assert factory.concurrency == 7
+    assert factory.cache == DiskCache("/scratch/lindi", 5 * 2**30)
+    assert other.cache == DiskCache("/scratch/lindi", 7 * 2**30)
+    assert without.cache is ld.StoreFactory(data / "session.lindi.json").cache is None
     assert factory.policy.instances[-1].key_variables == ("LOCAL_API_KEY",)
     assert factory.policy.allow == ("http://127.0.0.1:1/",)
+
+
+def test_a_factory_pickles_with_its_cache_small_and_without_a_look_at_the_disk(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 50) / "cache"
+    factory = ld.StoreFactory(data / "session.lindi.json", cache=folder, cache_limit="5 GiB")
+    pickled = pickle.dumps(factory)
+    assert len(pickled) <= 2048
+    other = pickle.loads(pickled)
+    assert other == factory
+    assert other() is factory()
+    assert other.cache == DiskCache(str(folder), 5 * 2**30)
+    assert other != ld.StoreFactory(data / "session.lindi.json", cache=folder)
+    assert other != ld.StoreFactory(data / "session.lindi.json")
+    assert list(tmp_path.rglob("cache")) in ([], [tmp_path / "cache"])  # the latter has the index
+
+
+def test_what_was_read_once_is_read_again_without_the_archive(
+    session: Path, options: dict[str, Any], session_h5: h5py.File, embedded_archive: EmbeddedArchive, tmp_path: Path
+) -> None:
+    options |= {"cache": tmp_path / "ranges", "cache_limit": "1 GiB"}
+    np.testing.assert_array_equal(ld.open_array(session, LFP, **options).compute(), session_h5[LFP][...])
+    before = process.counters().counts()
+    embedded_archive.stop()
+    np.testing.assert_array_equal(ld.open_array(session, LFP, **options).compute(), session_h5[LFP][...])
+    group: Any = ld.open_group(session, **options)
+    np.testing.assert_array_equal(group[LFP][100:105], session_h5[LFP][100:105])
+    store = ld.open_store(session, **options)
+    np.testing.assert_array_equal(zarr.open_array(store, path=LFP)[7:9], session_h5[LFP][7:9])
+    done = process.counters().counts() - before
+    assert (done.requests, done.bytes_fetched) == (0, 0)
+    assert done.cache_hits == done.chunks > 1250
+    with pytest.raises(errors.ConfigurationError, match="options belong to the StoreFactory"):
+        ld.open_store(ld.StoreFactory(session), cache=tmp_path)
 
 
 def test_a_url_that_may_not_be_read_is_an_error_of_that_array_alone(session_refs: Any) -> None:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from lindi_dask import process
+from lindi_dask.types import DiskCache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,3 +43,13 @@ def test_all_readers_count_together_and_share_the_limits_of_the_process() -> Non
     assert process.counters() is process.reader(4)._traffic.counters
     assert process.reader(40)._traffic.window.most >= 40
     assert 0 < process.moment_s() <= 2
+
+
+def test_readers_of_one_disk_cache_share_it_and_others_have_none_of_it() -> None:
+    one, other = DiskCache("/nowhere/one", 2**30), DiskCache("/nowhere/one", 2**31)
+    assert process.reader(3, one) is process.reader(3, DiskCache("/nowhere/one", 2**30))
+    assert process.reader(3, one) is not process.reader(3)
+    assert process.reader(3, one)._cache is process.reader(4, one)._cache is not None
+    assert process.reader(3, one)._cache is not process.reader(3, other)._cache
+    assert process.reader(3)._cache is None
+    assert process.reader(3, one)._traffic is process.reader(3)._traffic

@@ -32,12 +32,13 @@ def test_the_python_blocks_run_as_they_stand(
     tmp_path: Path,
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     url = embedded_archive.add(data / "session.nwb").url
     (tmp_path / "session.lindi.json").write_text(json.dumps(session_refs(url)))
     script = tmp_path / "script.py"
-    first, *rest = blocks
-    script.write_text(first + "".join(f"    {line}\n" for line in "".join(rest).splitlines()) + "    client.close()\n")
+    first, *others = blocks
+    others = "".join(others).replace("/scratch/lindi", str(tmp_path / "scratch")).splitlines()
+    script.write_text(first + "".join(f"    {line}\n" for line in others) + "    client.close()\n")
     environ = {**os.environ, **embedded_archive.environ()}
     ran = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path, env=environ
@@ -46,6 +47,7 @@ def test_the_python_blocks_run_as_they_stand(
     values = session_h5["processing/ecephys/LFP/LFP/data"][...].astype("float64")
     *rms, read = ran.stdout.splitlines()
     printed = np.array(" ".join(rms).replace("[", "").replace("]", "").split(), "float64")
+    assert list((tmp_path / "scratch").glob("*/*.range"))
     np.testing.assert_allclose(printed, (values**2).mean(axis=0) ** 0.5, rtol=1e-4)
     assert re.match(r"\d+ chunks \(.* by \d+ requests .* 0 retries", read)
 

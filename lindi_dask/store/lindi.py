@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lindi_dask.archive import UrlPolicy
     from lindi_dask.errors import LindiError
     from lindi_dask.refs import Selection
-    from lindi_dask.types import Base, Target
+    from lindi_dask.types import Base, DiskCache, Target
 
     Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
     Failed = Callable[[NDArray[np.intp], LindiError], None]
@@ -47,6 +47,11 @@ class Recipe(Protocol):
     @property
     def concurrency(self) -> int:
         """Requests for data at a time, in each process."""
+        ...
+
+    @property
+    def cache(self) -> DiskCache | None:
+        """Where fetched bytes are kept, on each node; None: nowhere."""
         ...
 
     def load(self) -> tuple[References, Base]:
@@ -175,7 +180,7 @@ class LindiStore(codecs.BulkStore):
     async def _fetch(self, locations: Locations, at: NDArray[np.intp], deliver: Deliver, failed: Failed | None) -> None:
         remote = locations[at]
         targets = {number: self._target(number) for number in np.unique(remote.sources).tolist()}
-        fetching = process.reader(self._factory.concurrency).fetch(
+        fetching = process.reader(self._factory.concurrency, self._factory.cache).fetch(
             targets,
             remote,
             lambda members, views: deliver(at[members], views),

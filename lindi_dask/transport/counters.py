@@ -19,13 +19,17 @@ class Counts:
     bytes_wanted: int = 0
     """bytes of the chunks that were asked for"""
     bytes_fetched: int = 0
-    """bytes that came, gaps between chunks included"""
+    """bytes that came by the network or from local files, gaps between chunks included"""
+    bytes_cached: int = 0
+    """bytes of the chunks that came from the disk cache"""
     chunks: int = 0
     """that were asked for"""
+    cache_hits: int = 0
+    """of these chunks, those that came from the disk cache"""
     chunks_shared: int = 0
     """that were not fetched, as another block that has a part of them did"""
     ranges: int = 0
-    """that these chunks were coalesced into"""
+    """that the other ones were coalesced into"""
     retries: int = 0
     """requests that repeated one that had failed"""
     refusals: int = 0

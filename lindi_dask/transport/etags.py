@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["if_match", "if_none_match", "same_etag"]
+__all__ = ["if_match", "if_none_match", "opaque", "same_etag"]
 
 # Between the quotes; also all that obstore takes: of a header with other characters it panics
 _OPAQUE = re.compile(r"[\x21\x23-\x7e]{1,1024}")
@@ -12,7 +12,7 @@ _OPAQUE = re.compile(r"[\x21\x23-\x7e]{1,1024}")
 
 def same_etag(one: str, other: str) -> bool:
     """Return whether two tags name the same state, weak or strong, with or without quotes."""
-    return _opaque(one) == _opaque(other)
+    return opaque(one) == opaque(other)
 
 
 def if_match(etag: str | None) -> str | None:
@@ -24,9 +24,10 @@ def if_match(etag: str | None) -> str | None:
 
 def if_none_match(etag: str | None) -> str | None:
     """Return the `If-None-Match` header for a tag, weak or strong; None for one that no host gives."""
-    opaque = _opaque(etag or "")
-    return f'"{opaque}"' if _OPAQUE.fullmatch(opaque) else None
+    text = opaque(etag or "")
+    return f'"{text}"' if _OPAQUE.fullmatch(text) else None
 
 
-def _opaque(etag: str) -> str:
+def opaque(etag: str) -> str:
+    """Return what stands between the quotes."""
     return etag.strip().removeprefix("W/").removeprefix('"').removesuffix('"')

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lindi_dask.errors import LindiError
     from lindi_dask.types import LocalFile
 
-__all__ = ["LocalFiles"]
+__all__ = ["LocalFiles", "pread"]
 
 _OPEN = 64  # files kept open
 _CALL = 2**30  # bytes of one pread: no system takes more than 2 GiB
@@ -74,7 +74,7 @@ class LocalFiles:
             wrong = contradiction(Target(file, size=size), found, None, start, stop)
             if wrong is None:
                 end = found if stop is None else stop
-                data = _pread(descriptor.number, start, end - start)
+                data = pread(descriptor.number, start, end - start)
                 wrong = contradiction(Target(file), start + len(data), None, start, end)
             if wrong is None:
                 return memoryview(data)
@@ -121,8 +121,8 @@ def _is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder if folder.endswith("/") else f"{folder}/")
 
 
-def _pread(descriptor: int, offset: int, length: int) -> bytes:
-    """Read as much of a range as there is."""
+def pread(descriptor: int, offset: int, length: int) -> bytes:
+    """Return as much of a range of an open file as there is."""
     parts: list[bytes] = []
     done = 0
     while done < length:
