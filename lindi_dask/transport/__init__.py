@@ -4,14 +4,12 @@ Data plane only; leases come from `lindi_dask.archive`.
 """
 
 from lindi_dask.transport.batching import Batcher
-from lindi_dask.transport.cache_folder import CacheFolder, CacheUsage
-from lindi_dask.transport.cache_options import cache_of
 from lindi_dask.transport.compression import decompressed
 from lindi_dask.transport.counters import Counters, Counts
+from lindi_dask.transport.disk_cache import CacheFolder, CacheUsage, RangeCache, cache_of
 from lindi_dask.transport.download import Downloaded, download, peek
 from lindi_dask.transport.loop import IoLoop
 from lindi_dask.transport.plan import PlannedRange, plan_ranges
-from lindi_dask.transport.range_cache import RangeCache
 from lindi_dask.transport.reader import RangeReader
 from lindi_dask.transport.traffic import Traffic
 

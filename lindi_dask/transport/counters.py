@@ -68,6 +68,7 @@ class Counts:
         came = f"{self.requests:,} requests ({_size(self.bytes_fetched)})"
         parts = [
             f"{self.chunks:,} chunks ({_size(self.bytes_wanted)}) by {came}",
+            f"{self.cache_hits:,} from the disk cache, {self.chunks_shared:,} shared by blocks",
             f"{self.exchanges:,} exchanges, {self.renewals:,} of them renewals",
             f"{self.refusals:,} refusals, {self.retries:,} retries, {self.hedges:,} hedges",
             f"{self.wait_s:,.1f} s in reads, {self.decode_s:,.1f} s of decoding",

@@ -15,9 +15,8 @@ from obstore.exceptions import BaseError
 from lindi_dask.errors import LindiError, StorageUnavailable
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.retry import READ, RetryPolicy
+from lindi_dask.transport.disk_cache import NONE, nbytes_of, plan_hits, read_hits
 from lindi_dask.transport.etags import if_match
-from lindi_dask.transport.hits import nbytes_of, plan_hits, read_hits
-from lindi_dask.transport.intervals import NONE
 from lindi_dask.transport.leased import LeasedStores
 from lindi_dask.transport.local import LocalFiles
 from lindi_dask.transport.outcomes import contradiction, status_of
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
     from lindi_dask.archive import LeaseCache
     from lindi_dask.refs import Locations
     from lindi_dask.transport.adaptive import Sizes
-    from lindi_dask.transport.hits import Hit
-    from lindi_dask.transport.range_cache import RangeCache
+    from lindi_dask.transport.disk_cache import Hit, RangeCache
     from lindi_dask.types import Asset, Target
 
     T = TypeVar("T")

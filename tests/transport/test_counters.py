@@ -49,13 +49,15 @@ def test_counts_of_processes_add_up_and_have_ratios() -> None:
 def test_counts_are_a_line_for_people() -> None:
     counts = Counts(
         requests=1234, bytes_wanted=5_600_000_000, bytes_fetched=5_700_000_000, chunks=98_765, retries=3, refusals=1,
-        hedges=2, exchanges=9, renewals=8, wait_s=61.2, decode_s=30.1,
+        hedges=2, cache_hits=5, chunks_shared=4, exchanges=9, renewals=8, wait_s=61.2, decode_s=30.1,
     )  # fmt: skip
     assert str(counts) == (
-        "98,765 chunks (5.6 GB) by 1,234 requests (5.7 GB); 9 exchanges, 8 of them renewals; "
-        "1 refusals, 3 retries, 2 hedges; 61.2 s in reads, 30.1 s of decoding"
+        "98,765 chunks (5.6 GB) by 1,234 requests (5.7 GB); 5 from the disk cache, 4 shared by blocks; "
+        "9 exchanges, 8 of them renewals; 1 refusals, 3 retries, 2 hedges; 61.2 s in reads, 30.1 s of decoding"
     )
-    assert "1 chunks (999 B) by 1 requests (1.0 kB)" in str(Counts(1, 999, 1000, 1))
+    assert "1 chunks (999 B) by 1 requests (1.0 kB)" in str(
+        Counts(requests=1, bytes_wanted=999, bytes_fetched=1000, chunks=1)
+    )
 
 
 async def test_what_a_job_read_is_logged_once_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:

@@ -29,7 +29,7 @@ from lindi_dask.testing.blobs import Blob
 from lindi_dask.testing.hosting import Port, ServerThread
 from lindi_dask.testing.ranges import read as answer_range
 from lindi_dask.transport import Counts, IoLoop, RangeCache, RangeReader, Traffic
-from lindi_dask.transport.cache_usage import locked
+from lindi_dask.transport.disk_cache.usage import locked
 from lindi_dask.types import Asset, DiskCache, LocalFile, Target
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.errors import LindiError
     from lindi_dask.testing import EmbeddedArchive
-    from lindi_dask.transport.range_cache import Found
+    from lindi_dask.transport.disk_cache.range_cache import Found
 
 MIB = 2**20
 CONTENT = np.random.default_rng(3).bytes(3 * MIB)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lindi_dask.transport.intervals import NONE, Intervals
+from lindi_dask.transport.disk_cache.intervals import NONE, Intervals
 
 RANGES = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda one: (one[0], one[0] + one[1])))
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lindi_dask.private_files import TEMPORARY
-from lindi_dask.transport.cache_folder import CacheFolder, CacheUsage
-from lindi_dask.transport.cache_usage import locked, on_disk
-from lindi_dask.transport.range_file import file_nbytes, laid_out
+from lindi_dask.transport.disk_cache.folder import CacheFolder, CacheUsage
+from lindi_dask.transport.disk_cache.range_file import file_nbytes, laid_out
+from lindi_dask.transport.disk_cache.usage import locked, on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +144,7 @@ def test_a_count_that_is_lost_or_damaged_is_taken_anew(path: Path, damage: Calla
 WRITING = """
 import sys
 from pathlib import Path
-from lindi_dask.transport.cache_folder import CacheFolder
+from lindi_dask.transport.disk_cache.folder import CacheFolder
 
 def parts():
     yield bytes(5000)
@@ -340,8 +340,8 @@ def test_a_folder_that_is_not_there_is_empty(path: Path) -> None:
 HAMMERING = """
 import random, sys
 from pathlib import Path
-from lindi_dask.transport.cache_folder import CacheFolder
-from lindi_dask.transport.range_file import laid_out
+from lindi_dask.transport.disk_cache.folder import CacheFolder
+from lindi_dask.transport.disk_cache.range_file import laid_out
 
 rng = random.Random(int(sys.argv[3]))
 folder = CacheFolder(Path(sys.argv[1]), int(sys.argv[2]))

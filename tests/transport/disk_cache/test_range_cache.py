@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from lindi_dask.private_files import warn_once
 from lindi_dask.refs import Locations
 from lindi_dask.refs.manifest import WHOLE
-from lindi_dask.transport.hits import nbytes_of, plan_hits, read_hits
-from lindi_dask.transport.intervals import NONE
-from lindi_dask.transport.range_cache import RangeCache
-from lindi_dask.transport.range_file import PAGE
+from lindi_dask.transport.disk_cache.hits import nbytes_of, plan_hits, read_hits
+from lindi_dask.transport.disk_cache.intervals import NONE
+from lindi_dask.transport.disk_cache.range_cache import RangeCache
+from lindi_dask.transport.disk_cache.range_file import PAGE
 from lindi_dask.types import Asset, DiskCache, Instance, LocalFile, Target
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_what_was_evicted_is_no_longer_there(path: Path) -> None:
 
 
 def test_few_sources_are_remembered_and_all_are_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lindi_dask.transport.range_cache._SOURCES", 3)
+    monkeypatch.setattr("lindi_dask.transport.disk_cache.range_cache._SOURCES", 3)
     cache = cache_of(path)
     targets = {i: Target(Asset(INSTANCE, f"asset-{i}")) for i in range(8)}
     for target in targets.values():

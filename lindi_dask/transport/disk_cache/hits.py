@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lindi_dask.refs import Locations
-from lindi_dask.transport.intervals import NONE
+from lindi_dask.transport.disk_cache.intervals import NONE
+from lindi_dask.transport.disk_cache.range_file import PAGE, pages_of
 from lindi_dask.transport.plan import PlannedRange, plan_ranges
-from lindi_dask.transport.range_file import PAGE, pages_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lindi_dask.transport.range_cache import Found, HeldRange
+    from lindi_dask.transport.disk_cache.range_cache import Found, HeldRange
 
     Read = Callable[[HeldRange, Sequence[tuple[int, int]]], list[memoryview] | None]
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lindi_dask.private_files import TEMPORARY
-from lindi_dask.transport.range_file import (
+from lindi_dask.transport.disk_cache.range_file import (
     PAGE,
     DamagedRangeError,
     file_nbytes,

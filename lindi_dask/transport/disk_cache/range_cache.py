@@ -17,10 +17,10 @@ import numpy as np
 
 from lindi_dask.private_files import warn_once
 from lindi_dask.refs.manifest import WHOLE
-from lindi_dask.transport.cache_folder import CacheFolder
-from lindi_dask.transport.cache_options import source_name
-from lindi_dask.transport.intervals import NONE, Intervals
-from lindi_dask.transport.range_file import DamagedRangeError, laid_out, read_parts
+from lindi_dask.transport.disk_cache.folder import CacheFolder
+from lindi_dask.transport.disk_cache.intervals import NONE, Intervals
+from lindi_dask.transport.disk_cache.options import source_name
+from lindi_dask.transport.disk_cache.range_file import DamagedRangeError, laid_out, read_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

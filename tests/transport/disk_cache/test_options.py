@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lindi_dask.errors import ConfigurationError
-from lindi_dask.transport.cache_options import cache_of, source_name
+from lindi_dask.transport.disk_cache.options import cache_of, source_name
 from lindi_dask.types import Asset, DiskCache, Instance, LocalFile, Target
 
 LOCAL = Instance("local", "http://127.0.0.1:8901/api", ("LOCAL_API_KEY",))

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lindi_dask.private_files import TEMPORARY, distrusted, removed
-from lindi_dask.transport.cache_usage import Usage, locked, on_disk
-from lindi_dask.transport.range_file import file_nbytes, name_of, range_of
+from lindi_dask.transport.disk_cache.range_file import file_nbytes, name_of, range_of
+from lindi_dask.transport.disk_cache.usage import Usage, locked, on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lindi_dask.transport import cache_usage
-from lindi_dask.transport.cache_usage import locked, on_disk
+from lindi_dask.transport.disk_cache import usage as cache_usage
+from lindi_dask.transport.disk_cache.usage import locked, on_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HOLDING = """
 import sys
 from pathlib import Path
-from lindi_dask.transport.cache_usage import locked
+from lindi_dask.transport.disk_cache.usage import locked
 with locked(Path(sys.argv[1])) as usage:
     print("held", flush=True)
     sys.stdin.read()
@@ -27,7 +27,7 @@ with locked(Path(sys.argv[1])) as usage:
 COUNTING = """
 import sys
 from pathlib import Path
-from lindi_dask.transport.cache_usage import locked
+from lindi_dask.transport.disk_cache.usage import locked
 for _ in range(300):
     with locked(Path(sys.argv[1]), patience_s=60) as usage:
         usage.set(usage.nbytes + 1)
