@@ -9,18 +9,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import obstore
-from obstore.exceptions import BaseError
 
-from lindi_dask.errors import LindiError, StorageUnavailable
+from lindi_dask.errors import LindiError
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.retry import READ, RetryPolicy
 from lindi_dask.transport.disk_cache import NONE, nbytes_of, plan_hits, read_hits
-from lindi_dask.transport.etags import if_match
 from lindi_dask.transport.leased import LeasedStores
 from lindi_dask.transport.local import LocalFiles
-from lindi_dask.transport.outcomes import contradiction, status_of
 from lindi_dask.transport.plan import PlannedRange, plan_ranges, split
+from lindi_dask.transport.request import get_range
 from lindi_dask.transport.shares import Turn
 from lindi_dask.transport.traffic import Traffic
 from lindi_dask.types import LocalFile
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from numpy.typing import NDArray
-    from obstore import GetOptions
-    from obstore.store import HTTPStore
 
     from lindi_dask.archive import LeaseCache
     from lindi_dask.refs import Locations
@@ -226,7 +221,7 @@ class RangeReader:
         return whole.data.toreadonly()
 
     async def _read_part(self, asset: Asset, target: Target, start: int, stop: int | None, turn: Turn) -> memoryview:
-        request = partial(_request, target=target, start=start, stop=stop, unconfirmed=self._unconfirmed)
+        request = partial(get_range, target=target, start=start, stop=stop, unconfirmed=self._unconfirmed)
         return await self._stores.run(asset, request, start=start, stop=stop, turn=turn)
 
 
@@ -251,41 +246,6 @@ def _batches(members: NDArray[np.intp], views: list[memoryview]) -> list[tuple[N
     ends = np.cumsum([len(view) for view in views])
     edges = [0, *(np.flatnonzero(np.diff(ends // _BATCH)) + 1).tolist(), len(views)]
     return [(members[first:last], views[first:last]) for first, last in pairwise(edges)]
-
-
-async def _request(
-    store: HTTPStore, *, target: Target, start: int, stop: int | None, unconfirmed: set[Target]
-) -> memoryview:
-    """One request. Raises what obstore does, `SourceMismatch`, and `StorageUnavailable` for another attempt."""
-    if stop is not None and target.etag is None and target.size is None:
-        # Nothing is claimed but that the bytes are there: this call is the faster one, and says nothing else
-        data = memoryview(await obstore.get_range_async(store, "", start=start, end=stop))
-        if len(data) == stop - start:
-            return data
-        # Where the range reaches behind the end of the file, S3 sends what there is; any other number is a fault
-    options: GetOptions = {"range": {"offset": start} if stop is None else (start, stop)}
-    tag = if_match(target.etag)
-    if tag is not None:
-        options["if_match"] = tag
-    try:
-        answer = await obstore.get_async(store, "", options=options)
-        size, etag = answer.meta["size"], answer.meta["e_tag"]
-    except BaseError as error:
-        if start > 0 or stop is not None or status_of(error) != 416:
-            raise
-        answer, size, etag = None, 0, None  # of a file without a byte there is no range
-    wrong = contradiction(target, size, etag, start, stop)
-    if wrong is not None:
-        raise wrong
-    if tag is not None and if_match(etag) is None:
-        unconfirmed.add(target)
-    data = memoryview(b"" if answer is None else await answer.bytes_async())
-    wanted = (size if stop is None else stop) - start
-    if len(data) != wanted:
-        raise StorageUnavailable(
-            f"{target.asset}: the storage host sent {len(data)} bytes where {wanted} were asked for."
-        )
-    return data
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

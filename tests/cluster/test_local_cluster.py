@@ -232,6 +232,34 @@ def test_stats_are_the_sum_over_the_workers_and_what_the_archive_counted(
     assert ld.stats() == own  # nothing was read here
 
 
+def test_workers_share_a_disk_cache_and_need_no_lease_for_what_is_in_it(
+    archive: EmbeddedArchive,
+    refs: Path,
+    instances: dict[str, str],
+    truth: NDArray[np.int16],
+    client: Client,
+    pace: Callable[[int, float], None],
+    tmp_path: Path,
+) -> None:
+    pace(3600, 0.0)
+    cache = tmp_path / "scratch"
+    array = ld.open_array(refs, "data", chunks=(10 * ROWS, CHANNELS), instances=instances, cache=cache)
+    np.testing.assert_array_equal(array.compute(), truth)
+    client.run(forget_leases)
+    counted, before = archive.counts(), ld.stats(client)
+    with dask.config.set({"lindi-dask.cache": str(cache)}):  # the same by configuration, read where it is opened
+        again = ld.open_array(refs, "data", chunks=(20 * ROWS, CHANNELS), instances=instances)
+    np.testing.assert_array_equal(again.compute(), truth)
+    read = ld.stats(client) - before
+    assert (read.cache_hits, read.requests, read.exchanges) == (BLOCKS, 0, 0)
+    assert archive.counts() == counted
+    for path in cache.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert not any(
+            secret in content for secret in (SIGNATURE.encode(), archive.owner_token.encode(), b"http://127")
+        )
+
+
 def test_workers_that_are_threads_of_one_process_are_counted_once(
     archive: EmbeddedArchive, refs: Path, instances: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
