@@ -32,6 +32,25 @@ def test_a_forked_process_is_told_to_spawn_instead_of_hanging(data: Path) -> Non
     assert "spawn" in ran.stdout
 
 
+FORKED_UNUSED = """
+import os
+import lindi_dask as ld
+if os.fork() == 0:
+    array = {"zarr_format": 2, "shape": [4], "chunks": [4], "dtype": "|u1", "compressor": None}
+    refs = {".zgroup": '{"zarr_format": 2}', "a/.zarray": array | {"filters": None, "fill_value": 0, "order": "C"}}
+    print(ld.open_array({"refs": refs | {"a/0": "read"}}, "a").compute().tobytes(), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_process_that_was_forked_before_anything_was_read_reads() -> None:
+    # As a fork server does that has imported the package
+    command = [sys.executable, "-W", "ignore", "-c", FORKED_UNUSED]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "b'read'\n", ran.stderr
+
+
 def test_readers_of_one_concurrency_are_one_and_all_share_the_leases() -> None:
     assert process.reader(3) is process.reader(3)
     assert process.reader(3) is not process.reader(4)

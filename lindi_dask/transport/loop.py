@@ -36,7 +36,7 @@ class IoLoop:
         self._name = name
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = os.getpid()
+        self._pid: int | None = None  # of the process that it was started in
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop; to cancel the future cancels it.
@@ -46,7 +46,7 @@ class IoLoop:
         ForkedProcessError
             In a process that was forked from the loop's.
         """
-        if os.getpid() != self._pid:
+        if self._pid not in {None, os.getpid()}:
             work.close()
             raise ForkedProcessError(
                 "lindi_dask was used before this process was forked, and its threads and connections do not survive a "
@@ -59,6 +59,6 @@ class IoLoop:
         with self._lock:
             if self._loop is None:
                 mend_current_frames()
-                self._loop = asyncio.new_event_loop()
+                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
                 threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True).start()
             return self._loop

@@ -108,7 +108,7 @@ async def host(context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
 
 async def failure(url: str) -> tuple[BaseException, LindiError | Refusal]:
     """obstore's error for a read of the first ten bytes, and what it comes to."""
-    options: ClientConfig = {"allow_http": True, "connect_timeout": "5s", "read_timeout": "0.2s", "timeout": "5s"}
+    options: ClientConfig = {"allow_http": True, "connect_timeout": "5s", "read_timeout": "1s", "timeout": "5s"}
     store = HTTPStore.from_url(f"{url}?{QUERY}", client_options=options, retry_config={"max_retries": 0})
     try:
         await obstore.get_range_async(store, "", start=0, end=10)
