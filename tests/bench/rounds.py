@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from recordings import Archive, Recording, as_message
+from machine import ready_memory
+from recordings import ROW_NBYTES, Archive, Recording, as_message
 from table import Ratio, show
 from talk import Died, Talker
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Failure", "Reader", "Result", "Run", "Running", "run_cell"]
 
 PATIENCE_S = 8.0  # a reader that took longer in all is not run again
+READY = 4  # sizes of the array: more than any reader takes
 
 Kind: TypeAlias = Literal["ours", "variant", "peer", "limit", "floor", "by hand"]
 
@@ -172,6 +174,7 @@ class Running:
     def read(self, task: Task, archive: Archive) -> Run | None:
         """Read; None when that failed."""
         archive.count()
+        ready_memory(READY * (task.stop - task.start) * ROW_NBYTES)
         parts = _shared(task, len(self._talkers))
         answers = self._ask([{"read": as_message(part)} for part in parts])
         requests, fetched = archive.count()
