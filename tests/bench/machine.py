@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-__all__ = ["described", "ready_memory"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Ballast", "described"]
 
 PAGE_NBYTES = 4096
 
@@ -24,13 +28,29 @@ def described() -> str:
     )
 
 
-def ready_memory(nbytes: int) -> None:
-    """Write to so much memory, and give it back at once.
+class Ballast:
+    """Memory that is held between runs and given back right before each: what a reader then gets.
 
-    Virtual machines hand what lies idle for some seconds back to their host: getting it anew takes ten times as long as
-    getting memory that was just freed, and as long as the reading itself. So all readers find some that was.
+    Virtual machines hand what lies idle for some seconds back to their host. Getting it anew takes ten times as long as
+    getting what was just freed, and about as long as the reading itself: it would matter who ran before.
+
+    Parameters
+    ----------
+    nbytes
+        More than a reader takes.
     """
-    np.empty(nbytes, np.uint8)[::PAGE_NBYTES] = 1
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._held: NDArray[np.uint8] | None = None
+        self.take()
+
+    def take(self) -> None:
+        self._held = np.empty(self._nbytes, np.uint8)
+        self._held[::PAGE_NBYTES] = 1
+
+    def drop(self) -> None:
+        self._held = None
 
 
 def _memory() -> str:

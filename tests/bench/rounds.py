@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from machine import ready_memory
+from machine import Ballast
 from recordings import ROW_NBYTES, Archive, Recording, as_message
 from table import Ratio, show
 from talk import Died, Talker
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Failure", "Reader", "Result", "Run", "Running", "run_cell"]
 
 PATIENCE_S = 8.0  # a reader that took longer in all is not run again
-READY = 4  # sizes of the array: more than any reader takes
+BALLAST = 3  # sizes of the array
 
 Kind: TypeAlias = Literal["ours", "variant", "peer", "limit", "floor", "by hand"]
 
@@ -174,7 +174,6 @@ class Running:
     def read(self, task: Task, archive: Archive) -> Run | None:
         """Read; None when that failed."""
         archive.count()
-        ready_memory(READY * (task.stop - task.start) * ROW_NBYTES)
         parts = _shared(task, len(self._talkers))
         answers = self._ask([{"read": as_message(part)} for part in parts])
         requests, fetched = archive.count()
@@ -225,6 +224,7 @@ def run_cell(
 ) -> Cell:
     """Let readers read the same in turns: all of them once a round, every other round the other way round."""
     able = [reader for reader in readers if reader.failure is None]
+    ballast = Ballast(BALLAST * (task.stop - task.start) * ROW_NBYTES)
     results = {id(reader): Result(reader.reader, reader.title) for reader in able}
     for number in range(rounds + 1):
         for reader in able if number % 2 == 0 else reversed(able):
@@ -232,7 +232,9 @@ def run_cell(
             if reader.failure or sum(run.wall_s for run in result.by_round.values()) > PATIENCE_S:
                 continue
             show(f"{title}: {reader.title}, {reader.reader.said}, round {number}")
+            ballast.drop()
             run = reader.read(task, archive)
+            ballast.take()
             if run is not None:
                 result.by_round[number] = run
     show("")
