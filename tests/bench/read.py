@@ -1,251 +1,261 @@
-"""How fast a whole array is read, beside what a user would write by hand; prints one table.
+"""How fast arrays are read, beside LINDI, fsspec and VirtualiZarr, and beside what the machine gives at all.
 
-The embedded archive, in a process of its own, answers each request after 30 ms, under presigned URLs. Every
-reader gives the same bytes, compared by their digest. A first run of each warms up and is not counted. Run by
-`make bench`; takes a few minutes.
+The embedded archive, in a process of its own, answers each request after 30 ms, under presigned URLs. Each reader runs
+in a process and an interpreter of its own; all read the same bytes of the same file, in turns, compared by digest.
+`make bench` runs the core cells, `make bench-full` all of them (`--full`), and keeps what it printed
+(`--write docs/benchmarks.md`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
+import argparse
 import os
-import platform
-import statistics
-import subprocess
+import shlex
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-import dask.array as da
-import deflate
-import h5py
-import numpy as np
-import obstore
-import requests
-import zarr
-from obstore.store import HTTPStore
-from rich.console import Console
-from rich.table import Table
-from zarr.storage import WrapperStore
-
-import lindi_dask as ld
-from lindi_dask import process
-from lindi_dask.index import index_hdf5
+import experiments
+from lineup import VARIANTS, Pythons, by_hand, floor, limit, ours, peers, zarrs
+from machine import described
+from recordings import Archive, sized
+from report import NOTES, cell_targets, print_cell, print_latencies
+from rounds import Running, run_cell
+from table import Page, show
+from talk import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
+    from readers.task import Task, Way
+    from recordings import Recording
+    from rounds import Cell, Reader
+    from table import Target
 
-    from lindi_dask.refs import ChunkManifest, Locations
-
-LATENCY_MS = 30
+LATENCY_MS, FAR_MS = 30, 100
+LATENCIES_MS = (0, LATENCY_MS, FAR_MS)
 THREADS = 4
-CHANNELS = 64
-NBYTES = 128 * 2**20  # logical, int16
-BLOCK = "16 MiB"
-CHUNKS = {"16 KiB": 2**14, "64 KiB": 2**16, "1 MiB": 2**20, "16 MiB": 2**24}
-RUNS = 7
-PATIENCE_S = 10  # a reader that took longer in all is not run again
-
-
-def write(path: Path, chunk_nbytes: int) -> None:
-    rows = chunk_nbytes // (2 * CHANNELS)
-    rng = np.random.default_rng(1)
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset(
-            "data", (NBYTES // (2 * CHANNELS), CHANNELS), "<i2", chunks=(rows, CHANNELS), compression=4, shuffle=True
-        )
-        piece = max(rows, 2**15)
-        for at in range(0, len(data), piece):
-            walk = np.cumsum(rng.normal(0, 4, (min(piece, len(data) - at), CHANNELS)), axis=0)
-            data[at : at + piece] = (walk % 4096).astype("<i2")
-
-
-@contextmanager
-def archive(path: Path) -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "lindi_dask.testing", str(path), "--json", "--lifetime", "3600"]
-    command += ["--latency-ms", str(LATENCY_MS), "--seconds", "600"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield json.loads(server.stdout.readline())
-        finally:
-            server.terminate()
-            server.communicate()
-
-
-def ours(factory: ld.StoreFactory) -> NDArray[np.int16]:
-    array = ld.open_array(factory, "data", chunks={0: BLOCK})
-    values: NDArray[np.int16] = array.compute(scheduler="threads", num_workers=THREADS)
-    return values
-
-
-def zarrs_own(factory: ld.StoreFactory) -> NDArray[np.int16]:
-    """The same store, hidden from the dispatcher: zarr's pipeline fetches and decodes chunk by chunk."""
-    array = zarr.open_array(WrapperStore(factory()), path="data", mode="r")
-    rows = ld.open_array(factory, "data", chunks={0: BLOCK}).chunks
-    values: NDArray[np.int16] = da.from_zarr(array, chunks=rows).compute(scheduler="threads", num_workers=THREADS)
-    return values
-
-
-def chunks_of(factory: ld.StoreFactory) -> tuple[ChunkManifest, Locations]:
-    manifest = factory().references.manifests["data"]
-    return manifest, manifest.locate(manifest.present())
-
-
-def by_requests(factory: ld.StoreFactory, url: str, key: str) -> NDArray[np.int16]:
-    """What a user writes first: a pool of threads, a GET a chunk, numpy."""
-    location = requests.get(url, headers={"Authorization": f"token {key}"}, allow_redirects=False, timeout=30)
-    presigned = location.headers["Location"]
-    manifest, columns = chunks_of(factory)
-    out = np.empty((NBYTES // (2 * CHANNELS), CHANNELS), "<i2")
-    rows = len(out) // manifest.grid[0]
-    session = requests.Session()
-
-    def one(place: int) -> None:
-        start = int(columns.offsets[place])
-        stop = start + int(columns.lengths[place])
-        answer = session.get(presigned, headers={"Range": f"bytes={start}-{stop - 1}"}, timeout=30)
-        out[place * rows : (place + 1) * rows] = inflate(answer.content, rows)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(one, range(manifest.grid[0])))
-    return out
-
-
-def limit(factory: ld.StoreFactory, url: str, key: str) -> NDArray[np.int16]:
-    """What the machine gives without zarr and dask: merged ranges, obstore, libdeflate in threads."""
-    location = requests.get(url, headers={"Authorization": f"token {key}"}, allow_redirects=False, timeout=30)
-    http = HTTPStore.from_url(location.headers["Location"], client_options={"allow_http": True})
-    manifest, columns = chunks_of(factory)
-    offsets, lengths = columns.offsets.astype(int), columns.lengths.astype(int)
-    out = np.empty((NBYTES // (2 * CHANNELS), CHANNELS), "<i2")
-    rows = len(out) // manifest.grid[0]
-    pool = ThreadPoolExecutor(THREADS)
-
-    def decode(data: memoryview, base: int, first: int, last: int) -> None:
-        for i in range(first, last):
-            at = int(offsets[i]) - base
-            out[i * rows : (i + 1) * rows] = inflate(data[at : at + int(lengths[i])], rows)
-
-    async def part(first: int, last: int) -> None:
-        base, end = int(offsets[first]), int(offsets[last - 1] + lengths[last - 1])
-        data = memoryview(await obstore.get_range_async(http, "", start=base, end=end))
-        await asyncio.get_running_loop().run_in_executor(pool, decode, data, base, first, last)
-
-    async def whole() -> None:
-        per_part = max(1, 4 * 2**20 // int(lengths.mean()))
-        await asyncio.gather(*(part(i, min(i + per_part, len(offsets))) for i in range(0, len(offsets), per_part)))
-
-    asyncio.run(whole())
-    return out
-
-
-def inflate(data: bytes | memoryview, rows: int) -> NDArray[np.int16]:
-    planes = np.frombuffer(deflate.zlib_decompress(data, rows * CHANNELS * 2), "u1").reshape(2, -1)
-    items = np.empty((rows * CHANNELS, 2), "u1")
-    items[:, 0], items[:, 1] = planes
-    return items.view("<i2").reshape(rows, CHANNELS)
+KIB, MIB = 2**10, 2**20
+CHUNKS = (16 * KIB, 64 * KIB, MIB, 16 * MIB)
+CORE = {64 * KIB, MIB}  # chunks that are read in all ways
+WINDOWS: Final[tuple[tuple[Way, int, int], ...]] = (
+    ("windows", 64, 2_000),  # how many, and their rows: 0.07 s and 1 s at 30 kHz
+    ("windows", 16, 30_000),
+    ("at once", 64, 2_000),
+)
+FEW_RUNS = 3  # where the main table has the cell in another form
+ALONE = "alone"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One reader's runs, medians."""
+class Options:
+    """What to measure."""
 
-    wall_s: float
-    of_the_limit: float
-    """of the ratios with the limit's time in the same round"""
-    cpu_s: float
-    chunks_per_request: float | None
-    """None: not counted"""
-    digest: str
+    full: bool
+    runs: int
+    mib: int
+    """logical size of the arrays"""
+    only: frozenset[str]
+    """chunk sizes, and `alone`: what is measured of lindi_dask alone"""
 
 
-def measure(readers: dict[str, Callable[[], NDArray[np.int16]]]) -> dict[str, Measured]:
-    """Measure each reader; runs alternate, the last one is the limit."""
-    walls: dict[str, list[float]] = {name: [] for name in readers}
-    cpus: dict[str, list[float]] = {name: [] for name in readers}
-    asked: dict[str, float | None] = {}
-    digests = {}
-    for run in range(RUNS + 1):
-        for name, read in readers.items():
-            if sum(walls[name]) > PATIENCE_S:
-                continue
-            before = process.counters().counts()
-            wall, cpu = time.perf_counter(), time.process_time()
-            values = read()
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            done = process.counters().counts() - before
-            digests[name] = hashlib.sha256(values.data).hexdigest()[:8]
-            del values  # else the next reader starts with less memory at hand
-            asked[name] = done.chunks / done.requests if done.requests else None
-            if run or wall > PATIENCE_S:
-                walls[name].append(wall)
-                cpus[name].append(cpu)
-    *_, limits = walls.values()
-    return {
-        name: Measured(
-            statistics.median(walls[name]),
-            statistics.median(best / wall for best, wall in zip(limits, walls[name], strict=False)),
-            statistics.median(cpus[name]),
-            asked[name],
-            digests[name],
-        )
-        for name in readers
-    }
+class Bench:
+    """What is running, and what came of it.
+
+    Parameters
+    ----------
+    archive, folder
+        Where the files are, and where they are made.
+    pythons
+        Of the peers.
+    options
+        What to measure.
+    """
+
+    def __init__(self, archive: Archive, folder: Path, pythons: Pythons, options: Options) -> None:
+        self.page = Page()
+        self.agrees = True
+        self.targets: list[Target] = []
+        self._archive, self._folder, self._pythons, self._options = archive, folder, pythons, options
+        self._running: dict[str, Running] = {}
+        self._main = [floor(), limit(), ours(archive.environ)]
+        self._variants = [ours(archive.environ, way) for way in VARIANTS]
+        self._peers = peers(pythons, full=options.full)
+
+    def run(self) -> None:
+        try:
+            for chunk_nbytes in CHUNKS:
+                if sized(chunk_nbytes) in self._options.only:
+                    self._chunks(chunk_nbytes)
+            if ALONE in self._options.only:
+                self._alone()
+            self._zarrs()
+        finally:
+            for running in self._running.values():
+                running.close()
+
+    def versions(self) -> list[str]:
+        """Return what each interpreter has, once."""
+        found = {
+            ", ".join(f"{name} {version}" for name, version in sorted(running.versions.items())): None
+            for running in self._running.values()
+            if running.versions
+        }
+        return list(found)
+
+    def _chunks(self, chunk_nbytes: int) -> None:
+        """Measure all cells of one size of chunks."""
+        full, label = self._options.full, sized(chunk_nbytes)
+        show(f"writing chunks of {label}")
+        recording = self._archive.record(label.replace(" ", ""), self._options.mib * MIB, chunk_nbytes)
+        self._archive.set_latency(LATENCY_MS)
+        whole = recording.task("whole", threads=THREADS)
+        readers = [*self._main, *self._peers] if full or chunk_nbytes != CHUNKS[0] else self._main
+        more = [*(self._variants if chunk_nbytes in CORE else []), *([by_hand()] if full else [])]
+        self._cell(f"{label}, whole array", recording, whole, [*readers, *more])
+        readers = readers[1:]  # the floor knows whole arrays only
+        if full:
+            self._cell(f"{label}, one channel", recording, recording.task("channel", threads=THREADS), readers)
+        if full or chunk_nbytes == MIB:
+            for way, count, rows in WINDOWS:
+                task = recording.task(way, threads=THREADS, windows=count, window_rows=rows)
+                said = " at once" if way == "at once" else ""
+                self._cell(f"{label}, {count} windows of {rows:,} rows{said}", recording, task, readers)
+        if full and chunk_nbytes in CORE:
+            self._processes(label, recording, readers)
+            self._latencies(label, recording, readers)
+        if chunk_nbytes == MIB and ALONE in self._options.only:
+            self._adaptive(f"{label}, gzip, {LATENCY_MS} ms", recording)
+            self._memory(recording)
+
+    def _cell(self, title: str, recording: Recording, task: Task, readers: Iterable[Reader]) -> None:
+        running = [self._opened(reader, recording) for reader in readers]
+        self._take(run_cell(title, recording, task, running, self._archive, self._options.runs))
+
+    def _opened(self, reader: Reader, recording: Recording) -> Running:
+        if reader.key not in self._running:
+            self._running[reader.key] = Running(reader)
+        running = self._running[reader.key]
+        running.open(recording)
+        return running
+
+    def _take(self, cell: Cell) -> None:
+        self.agrees &= cell.agrees
+        self.targets += cell_targets(cell)
+        print_cell(self.page, cell)
+
+    def _processes(self, label: str, recording: Recording, readers: Sequence[Reader]) -> None:
+        """Read by two processes that have two threads each."""
+        running = [Running(reader, 2) for reader in readers]
+        for one in running:
+            one.open(recording)
+        task = recording.task("whole", threads=THREADS // 2)
+        title = f"{label}, whole array, 2 processes of {THREADS // 2} threads"
+        self._take(run_cell(title, recording, task, running, self._archive, FEW_RUNS))
+        for one in running:
+            one.close()
+
+    def _latencies(self, label: str, recording: Recording, readers: Sequence[Reader]) -> None:
+        task, cells = recording.task("whole", threads=THREADS), {}
+        running = [self._opened(reader, recording) for reader in readers]
+        for latency in LATENCIES_MS:
+            self._archive.set_latency(latency)
+            title = f"{label}, whole array, {latency} ms"
+            cells[latency] = run_cell(title, recording, task, running, self._archive, FEW_RUNS)
+            self.agrees &= cells[latency].agrees
+        self._archive.set_latency(LATENCY_MS)
+        print_latencies(self.page, f"{label}, whole array, by latency", cells)
+
+    def _alone(self) -> None:
+        show("writing a file without compression")
+        recording = self._archive.record("plain", 2 * self._options.mib * MIB, MIB, compressed=False)
+        self._archive.set_latency(FAR_MS)
+        title = f"{sized(recording.nbytes)} in chunks of {sized(MIB)}, not compressed, {FAR_MS} ms"
+        cell, target = experiments.scaling(self.page, title, recording, self._archive, FEW_RUNS)
+        self.agrees &= cell.agrees
+        self.targets.append(target)
+        self._adaptive(f"not compressed, {FAR_MS} ms", recording)
+
+    def _adaptive(self, title: str, recording: Recording) -> None:
+        cell, target = experiments.adaptive(self.page, title, recording, self._archive, FEW_RUNS)
+        self.agrees &= cell.agrees
+        self.targets.append(target)
+
+    def _memory(self, recording: Recording) -> None:
+        self._archive.set_latency(0)
+        agrees, targets = experiments.memory(self.page, recording, self._archive, self._folder, full=self._options.full)
+        self.agrees &= agrees
+        self.targets += targets
+
+    def _zarrs(self) -> None:
+        """Ask zarrs for its reason."""
+        if self._pythons.has_newest:
+            recording = self._archive.record("small", MIB, 64 * KIB)
+            self._opened(zarrs(self._pythons), recording)
+
+    def failures(self) -> list[str]:
+        """Return who could not read, and why."""
+        return [
+            f"{running.failure.title}: {running.failure.reason}"
+            for running in self._running.values()
+            if running.failure is not None
+        ]
 
 
 def main() -> None:
-    table = Table(title=f"{NBYTES >> 20} MiB of int16, gzip + shuffle, {LATENCY_MS} ms latency, {THREADS} threads")
-    for column in ("chunks", "reader", "MB/s", "of the limit", "CPU s/GB", "chunks a request", "digest"):
-        table.add_column(column, justify="left" if column in {"chunks", "reader", "digest"} else "right")
-    differs = False
-    with tempfile.TemporaryDirectory() as folder:
-        for chunk, chunk_nbytes in CHUNKS.items():
-            path = Path(folder) / "recording.h5"
-            write(path, chunk_nbytes)
-            with archive(path) as served:
-                os.environ["LOCAL_API_KEY"] = key = served["token"]
-                url = served["urls"][0]
-                refs = Path(folder) / "recording.lindi.json"
-                refs.write_text(json.dumps(index_hdf5(path, url)))
-                factory = ld.StoreFactory(refs, instances={"local": served["api_url"]})
-                found = measure(
-                    {
-                        "lindi_dask": partial(ours, factory),
-                        "its store, zarr's pipeline": partial(zarrs_own, factory),
-                        "requests, a GET a chunk": partial(by_requests, factory, url, key),
-                        "limit, by hand": partial(limit, factory, url, key),
-                    }
-                )
-            differs |= len({one.digest for one in found.values()}) > 1
-            for name, one in found.items():
-                asked = "" if one.chunks_per_request is None else f"{one.chunks_per_request:.1f}"
-                cells = (
-                    f"{NBYTES / one.wall_s / 1e6:,.0f}",
-                    f"{one.of_the_limit:.2f}",
-                    f"{one.cpu_s / NBYTES * 1e9:.1f}",
-                )
-                table.add_row(chunk, name, *cells, asked, one.digest)
-    Console(width=100).print(table)
-    names = ("zarr", "dask", "obstore", "numpy", "lindi-dask")
-    print(f"Python {platform.python_version()},", ", ".join(f"{name} {version(name)}" for name in names))
-    print(
-        f"{os.cpu_count()} cores, {platform.machine()}; medians of {RUNS} alternating runs (fewer of slow readers),"
-        " all at their defaults."
-    )
-    if differs:
+    command = shlex.join(["python", *sys.argv])
+    options, pythons, path = parsed()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as name, Archive(Path(name)) as archive:
+        bench = Bench(archive, Path(name), pythons, options)
+        page = bench.page
+        page.say("# Benchmarks")
+        page.say(f"{datetime.now(UTC):%Y-%m-%d}, by `{os.environ.get('BENCH_COMMAND', command)}`. {described()}")
+        page.say(
+            f"Arrays of {options.mib} MiB: int16, {LATENCY_MS} ms before each answer, {THREADS} threads, "
+            f"dask blocks of 16 MiB, unless it says otherwise. Medians of {options.runs} alternating runs, fewer "
+            "of slow readers."
+        )
+        bench.run()
+    page.targets(bench.targets)
+    page.say("### Notes")
+    page.say(NOTES)
+    page.say("\n".join(f"- Could not read: {failure}" for failure in bench.failures()))
+    page.say("### Versions")
+    page.say("\n".join(f"- {versions}" for versions in bench.versions()))
+    page.say(f"Took {(time.monotonic() - started) / 60:.1f} minutes.")
+    if path is not None:
+        page.write(path)
+    if not bench.agrees:
         sys.exit("The readers do not agree: see the digests.")
+
+
+def parsed() -> tuple[Options, Pythons, Path | None]:
+    parser = argparse.ArgumentParser(description="Arrays, read by who can.")
+    for name in ("lindi", "peers", "newest-peers"):
+        default = os.environ.get(
+            f"BENCH_{name.upper().replace('-', '_')}_PYTHON", str(ROOT / f".venv-{name}" / "bin" / "python")
+        )
+        parser.add_argument(f"--{name}", default=default, help=f"interpreter with peers/{name}.txt (%(default)s)")
+    parser.add_argument("--full", action="store_true", help="all cells")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="keep what was printed, as Markdown")
+    parser.add_argument("--runs", type=int, default=7, help="of each reader in a cell, at most (%(default)s)")
+    parser.add_argument("--mib", type=int, default=128, help="logical size of the arrays (%(default)s)")
+    everything = [*map(sized, CHUNKS), ALONE]
+    parser.add_argument("--only", nargs="+", choices=everything, default=everything, help="a part, to try it")
+    options = parser.parse_args()
+    for python in (options.lindi, options.peers):
+        if not Path(python).exists():
+            sys.exit(f"There is no {python}: `make bench` makes it, or say which by an option.")
+    return (
+        Options(options.full, options.runs, options.mib, frozenset(options.only)),
+        Pythons(options.lindi, options.peers, options.newest_peers),
+        options.write,
+    )
 
 
 if __name__ == "__main__":

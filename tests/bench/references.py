@@ -22,15 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from peers.files import (  # type: ignore[import-not-found]
-    Array,
-    digest,
-    make_arrays,
-    sample,
-    write_indexed,
-    write_references,
-)
-from table import Target, print_table, print_targets  # type: ignore[import-not-found]
+from peers.files import Array, digest, make_arrays, sample, write_indexed, write_references
+from table import Target, print_table, print_targets, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,8 +119,13 @@ class Bench:
     def _process(self, reader: Reader, index: str, more: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """A process that measured; it lives until the context is left."""
         task = self._task | {"path": str(reader.path), "warm": str(reader.few)} | more
-        command = [reader.python, str(HERE / "peers" / "measure.py"), reader.module, json.dumps(task)]
-        environment = os.environ | {"DASK_LINDI_DASK__INDEX_CACHE": index, "PYTHONWARNINGS": "ignore"}
+        command = [reader.python, "-m", "peers.measure", reader.module, json.dumps(task)]
+        paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = os.environ | {
+            "DASK_LINDI_DASK__INDEX_CACHE": index,
+            "PYTHONPATH": paths,
+            "PYTHONWARNINGS": "ignore",
+        }
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -140,11 +138,6 @@ class Bench:
 
     def digests(self, reader: Reader) -> set[str]:
         return {digest(run["located"]) for run in reader.runs}
-
-
-def show(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 # Tables

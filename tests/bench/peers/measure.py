@@ -1,6 +1,6 @@
 """One reader opens references in this process, which is new, and measures itself; prints one line of JSON.
 
-`python measure.py READER TASK`: READER is a module beside this one, TASK a JSON object. Runs in each reader's own
+`python -m peers.measure READER TASK`: READER is a module beside this one, TASK a JSON object. Runs in each reader's own
 interpreter, and so needs nothing but the standard library and cloudpickle.
 """
 
@@ -8,44 +8,15 @@ from __future__ import annotations
 
 import gc
 import importlib
-import importlib.util
 import json
-import platform
 import sys
 import time
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# dask pickles with cloudpickle. LINDI's own environment has none, and nothing that would need it
-pickle: Any = importlib.import_module("cloudpickle" if importlib.util.find_spec("cloudpickle") else "pickle")
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Of this process, in bytes."""
-
-    resident: int
-    """pages of mapped files among them"""
-    peak: int
-    """the most that was resident since `reset_peak`"""
-    private: int
-    """resident, and of no other process"""
-
-
-def memory() -> Memory:
-    status, rollup = fields("/proc/self/status"), fields("/proc/self/smaps_rollup")
-    return Memory(status["VmRSS"], status["VmHWM"], rollup["Private_Clean"] + rollup["Private_Dirty"])
-
-
-def fields(path: str) -> dict[str, int]:
-    lines = (line.split() for line in Path(path).read_text("ascii").splitlines())
-    return {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines if line[-1] == "kB"}
-
-
-def reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # man 5 proc_pid_clear_refs
+import cloudpickle as pickle  # dask does
+import usage
+from usage import memory, reset_peak
 
 
 def opened(reader: Any, task: dict[str, Any]) -> dict[str, Any]:
@@ -101,17 +72,12 @@ def unpickled(reader: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def versions(packages: tuple[str, ...]) -> str:
-    found = []
-    for package in packages:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join([*found, f"Python {platform.python_version()}"])
+    python, *found = usage.versions(packages).items()
+    return ", ".join(f"{package} {version}" for package, version in [*found, python])
 
 
 def main() -> None:
-    reader, task = importlib.import_module(sys.argv[1]), json.loads(sys.argv[2])
+    reader, task = importlib.import_module(f"peers.{sys.argv[1]}"), json.loads(sys.argv[2])
     # Whatever is imported or started at the first use is not what is measured
     warm = reader.open_array(task["warm"], task["array"])
     reader.locate(reader.store_of(warm), task["array"], task["warm_names"])
