@@ -147,6 +147,7 @@ def forget_leases() -> None:
     with process._lock:
         process._leases = None
         process._readers.clear()
+        process._range_caches.clear()  # which list a folder anew only so often
 
 
 def set_key(file: str, *, forget: bool = True) -> None:
