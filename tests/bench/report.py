@@ -28,7 +28,7 @@ NOTES = """\
 - of the limit, lindi_dask is (so many times as fast): medians of the ratios within each round, lowest and highest in
   brackets. A round runs each reader once; the first one warms up and is not counted, but of readers that take too long
   to be run again.
-- Right before each run, memory of three times the array's size is given back, which was held meanwhile: a reader gets
+- Right before each run, memory of four times the array's size is given back, which was held meanwhile: a reader gets
   that. Virtual machines hand idle memory back to their host, and get it anew far more slowly.
 - peak MB: most resident memory above idle while it reads, the result included.
 - requests, fetched: as the storage host counted them; fetched, in stored bytes of the chunks asked for.

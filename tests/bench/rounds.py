@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Failure", "Reader", "Result", "Run", "Running", "run_cell"]
 
 PATIENCE_S = 8.0  # a reader that took longer in all is not run again
-BALLAST = 3  # sizes of the array
+BALLAST = 4  # sizes of the array
 
 Kind: TypeAlias = Literal["ours", "variant", "peer", "limit", "floor", "by hand"]
 
