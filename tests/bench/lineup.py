@@ -11,12 +11,27 @@ from rounds import Reader
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FLOOR", "LIMIT", "OURS", "VARIANTS", "Pythons", "by_hand", "floor", "limit", "ours", "peers", "zarrs"]
+__all__ = [
+    "A_BLOCK_A_CHUNK",
+    "FLOOR",
+    "LIMIT",
+    "OURS",
+    "VARIANTS",
+    "Pythons",
+    "by_hand",
+    "floor",
+    "limit",
+    "ours",
+    "peers",
+    "zarrs",
+]
 
 OURS, LIMIT, FLOOR = "open_array", "limit", "floor"
+A_BLOCK_A_CHUNK = "a block a chunk"
 VARIANTS = {
     "from_zarr": "da.from_zarr(store, component=)",
     "open_zarr": "xr.open_zarr(store)",
+    A_BLOCK_A_CHUNK: "da.from_zarr, a block a chunk (its default)",
     "group": "open_group()[path][...]",
     "undispatched": "zarr's own pipeline",
 }

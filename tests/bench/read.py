@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import experiments
-from lineup import VARIANTS, Pythons, by_hand, floor, limit, ours, peers, zarrs
+from lineup import A_BLOCK_A_CHUNK, VARIANTS, Pythons, by_hand, floor, limit, ours, peers, zarrs
 from machine import described
 from recordings import Archive, sized
 from report import NOTES, cell_targets, print_cell, print_latencies
@@ -83,7 +83,7 @@ class Bench:
         self._archive, self._folder, self._pythons, self._options = archive, folder, pythons, options
         self._running: dict[str, Running] = {}
         self._main = [floor(), limit(), ours(archive.environ)]
-        self._variants = [ours(archive.environ, way) for way in VARIANTS]
+        self._variants = [ours(archive.environ, way) for way in VARIANTS if options.full or way != A_BLOCK_A_CHUNK]
         self._peers = peers(pythons, full=options.full)
 
     def run(self) -> None:
@@ -120,7 +120,7 @@ class Bench:
         readers = readers[1:]  # the floor knows whole arrays only
         if full:
             self._cell(f"{label}, one channel", recording, recording.task("channel", threads=THREADS), readers)
-        if full or chunk_nbytes == MIB:
+        if full or chunk_nbytes in CORE:
             for way, count, rows in WINDOWS:
                 task = recording.task(way, threads=THREADS, windows=count, window_rows=rows)
                 said = " at once" if way == "at once" else ""

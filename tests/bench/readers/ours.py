@@ -61,11 +61,18 @@ def by_open_array(factory: ld.StoreFactory, task: Task) -> NDArray[np.int16]:
 
 
 def by_from_zarr(factory: ld.StoreFactory, task: Task) -> NDArray[np.int16]:
+    array = da.from_zarr(ld.open_store(factory), component="data", chunks=(task.block_rows, -1))
+    return by_dask.compute(array, task)
+
+
+def by_from_zarr_as_it_comes(factory: ld.StoreFactory, task: Task) -> NDArray[np.int16]:
+    """A block a chunk, which is what dask makes of it unless told otherwise."""
     return by_dask.compute(da.from_zarr(ld.open_store(factory), component="data"), task)
 
 
 def by_open_zarr(factory: ld.StoreFactory, task: Task) -> NDArray[np.int16]:
-    return by_dask.compute(xr.open_zarr(ld.open_store(factory))["data"].data, task)
+    array = xr.open_zarr(ld.open_store(factory), chunks=None)["data"]
+    return by_dask.compute(array.chunk({array.dims[0]: task.block_rows}).data, task)
 
 
 def by_group(factory: ld.StoreFactory, task: Task) -> NDArray[np.int16]:
@@ -84,6 +91,7 @@ READS: Final = {
     "open_array": by_open_array,
     "from_zarr": by_from_zarr,
     "open_zarr": by_open_zarr,
+    "a block a chunk": by_from_zarr_as_it_comes,
     "group": by_group,
     "undispatched": undispatched,
 }
