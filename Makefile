@@ -42,7 +42,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # LINDI itself wants zarr 2, and the peers what they want: each in a venv of its own
-.venv-newest-peers/.installed: PYTHON = $(NEWEST)
+.venv-newest-peers/.installed: override PYTHON = $(NEWEST)
 .venv-%/.installed: tests/bench/peers/%.txt
 	$(PYTHON) -m venv .venv-$*
 	@echo "Installing $* into .venv-$* (a minute or so) ..."
