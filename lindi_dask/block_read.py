@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lindi_dask.refs import Locations
 
     Request: TypeAlias = tuple[ByteGetter, ArraySpec, SelectorTuple, SelectorTuple, bool]
+    Part: TypeAlias = tuple[SelectorTuple, SelectorTuple, bool]
 
 __all__ = ["BlockRead", "BulkStore"]
 
@@ -38,6 +39,10 @@ class BulkStore(Store):
     @abstractmethod
     async def locate(self, path: str, names: Sequence[str]) -> Locations:
         """Return where the chunks called `names` of the array at `path` lie."""
+
+    @abstractmethod
+    async def locate_at(self, path: str, places: NDArray[np.uint64]) -> Locations:
+        """Return where the chunks at some places (C order) of the grid of the array at `path` lie."""
 
     @abstractmethod
     async def get_many(
@@ -55,8 +60,10 @@ class BlockRead:
         Of the array.
     locations
         Of the chunks, none of them missing.
-    batch, keys
-        zarr's requests for them, and their keys in the store.
+    parts
+        For each which selection of the chunk goes to which selection of the block, and whether that is all of it.
+    key
+        Returns the key of one of them in the store, by its number.
     decoder, place
         Of the array, and onto the block.
     """
@@ -66,13 +73,13 @@ class BlockRead:
         store: BulkStore,
         path: str,
         locations: Locations,
-        batch: list[Request],
-        keys: list[str],
+        parts: Sequence[Part],
+        key: Callable[[int], str],
         decoder: ChunkDecoder,
         place: Place,
     ) -> None:
         self._store, self._path, self._locations = store, path, locations
-        self._batch, self._keys = batch, keys
+        self._parts, self._key = parts, key
         self._decoder, self._place = decoder, place
         self._promises: dict[int, Promise] = {}
 
@@ -85,13 +92,13 @@ class BlockRead:
             Of the first chunk that can't be read or decoded.
         """
         shared = process.shared_chunks()
-        cut = [i for i, request in enumerate(self._batch) if not request[4]]
+        cut = [i for i, (*_, is_whole) in enumerate(self._parts) if not is_whole]
         if not shared.is_worthwhile(len(cut) * self._decoder.nbytes):
-            await self._fetch(np.arange(len(self._batch)))
+            await self._fetch(np.arange(len(self._parts)))
             return
         kept: list[tuple[int, Bytes]] = []
         pending: list[tuple[int, Future[Bytes | None]]] = []
-        for i, claimed in zip(cut, shared.claim([(self._store, self._keys[i]) for i in cut]), strict=True):
+        for i, claimed in zip(cut, shared.claim([(self._store, self._key(i)) for i in cut]), strict=True):
             match claimed:
                 case Promise():
                     self._promises[i] = claimed
@@ -102,7 +109,7 @@ class BlockRead:
         others = {i for i, _ in [*kept, *pending]}
         try:
             # What is promised comes first: whoever waits for another's waits for nobody who waits for it
-            await self._fetch(np.array([i for i in range(len(self._batch)) if i not in others], np.intp))
+            await self._fetch(np.array([i for i in range(len(self._parts)) if i not in others], np.intp))
         finally:
             shared.give_up(self._promises.values())
         found = await asyncio.gather(*(asyncio.wrap_future(future) for _, future in pending))
@@ -140,7 +147,7 @@ class BlockRead:
             self._put(i, raw)
 
     def _put(self, i: int, raw: Bytes) -> None:
-        _, _, chunk_selection, out_selection, _ = self._batch[i]
+        chunk_selection, out_selection, _ = self._parts[i]
         reason = None
         try:
             self._place(raw, chunk_selection, out_selection)
@@ -150,9 +157,10 @@ class BlockRead:
             raise self._corrupt(i, reason)
 
     def _corrupt(self, i: int, reason: str) -> CorruptChunk:
+        key = self._key(i)
         return CorruptChunk(
-            f"The chunk {self._keys[i]} can't be decoded ({reason}). Its file is damaged, or is another one than the "
+            f"The chunk {key} can't be decoded ({reason}). Its file is damaged, or is another one than the "
             "references were made from.",
-            key=self._keys[i],
+            key=key,
             reason=reason,
         )

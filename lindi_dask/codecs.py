@@ -81,14 +81,13 @@ class BulkCodecPipeline(BatchedCodecPipeline):
         at = np.flatnonzero(~missing)
         decoder = chunk_decoder(self, batch[0][1]) if isinstance(out, CpuNDBuffer) else None
         present = Locations(locations.sources[at], locations.offsets[at], locations.lengths[at])
-        chosen = [batch[i] for i in at.tolist()], [keys[i] for i in at.tolist()]
+        chosen, keys = [batch[i] for i in at.tolist()], [keys[i] for i in at.tolist()]
         if decoder is not None:
-            block = BlockRead(
-                getter.store, path, present, *chosen, decoder, decoder.onto(out.as_numpy_array(), drop_axes)
-            )
-            await block.run()
+            place = decoder.onto(out.as_numpy_array(), drop_axes)
+            parts = [request[2:] for request in chosen]
+            await BlockRead(getter.store, path, present, parts, keys.__getitem__, decoder, place).run()
         else:
-            await self._read_by_zarr(getter.store, path, present, *chosen, out, drop_axes)
+            await self._read_by_zarr(getter.store, path, present, chosen, keys, out, drop_axes)
         return tuple(Status(status="missing" if gone else "present") for gone in missing.tolist())
 
     async def _read_by_zarr(

@@ -8,7 +8,7 @@ from lindi_dask.refs.bundle.tar import Tar, is_tar, read_tar
 from lindi_dask.refs.bundle.tar_headers import ReadAt
 from lindi_dask.refs.json_reader import Content
 from lindi_dask.refs.links import follow
-from lindi_dask.refs.manifest import MISSING, WHOLE, ChunkManifest, ColumnManifest, Locations
+from lindi_dask.refs.manifest import MISSING, WHOLE, ChunkManifest, ColumnManifest, Locations, name_of
 from lindi_dask.refs.paths import relative_path
 from lindi_dask.refs.references import INLINE, References, Source, SourceTable
 from lindi_dask.refs.zarrshadow.selections import Selection
@@ -29,6 +29,7 @@ __all__ = [
     "Tar",
     "follow",
     "is_tar",
+    "name_of",
     "parse_json",
     "parse_kerchunk_parquet",
     "read_tar",

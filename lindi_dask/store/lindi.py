@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.archive import UrlPolicy
     from lindi_dask.errors import LindiError
-    from lindi_dask.refs import Selection
+    from lindi_dask.refs import ChunkManifest, Selection
     from lindi_dask.types import Base, DiskCache, Target
 
     Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
@@ -114,15 +114,23 @@ class LindiStore(codecs.BulkStore):
         UnsupportedArray
             If the array is listed but can't be read.
         """
-        await self._loaded()
-        path = self.real_path(path)
-        self.check_readable(path)
-        manifest = self.references.manifests[path]
+        manifest, path = await self._manifest(path)
         places = places_of(manifest, names)
         if places is None:
             wrong = next((name for name in names if manifest.place(name) is None), names[0])
             raise InvalidReferences(f"/{path} has no chunk {wrong!r}.", key=path, reason="outside the chunk grid")
         return await located(manifest, places)
+
+    async def locate_at(self, path: str, places: NDArray[np.uint64]) -> Locations:
+        """Return where chunks of the array at `path` lie, by their places (C order) in its grid; likewise."""
+        manifest, _ = await self._manifest(path)
+        return await located(manifest, places)
+
+    async def _manifest(self, path: str) -> tuple[ChunkManifest, str]:
+        references = await self._loaded()
+        path = self.real_path(path)
+        self.check_readable(path)
+        return references.manifests[path], path
 
     async def get_many(
         self, path: str, locations: Locations, deliver: Deliver, *, failed: Failed | None = None
