@@ -39,5 +39,5 @@ def demo(out: Path) -> None:
     if missing is not None:
         raise click.UsageError(f"the demo needs {missing}: pip install 'lindi-dask[demo]'")
     report = run_demo(Console(), out)
-    if not report.exact or not report.cluster.read.renewals:
+    if not report.exact or not report.renewals:
         raise click.ClickException("the demo did not show what it should: see the lines above.")

@@ -130,7 +130,7 @@ def _write_words(figure: Figure, report: DemoReport) -> None:
         0.03, 0.042,
         f"Read by {run.processes} dask processes from an embargoed asset: {run.read.bytes_fetched / MB:,.1f} MB in "
         f"{run.read.requests:,} requests, {run.seconds:.1f} s at {report.pace}.\n"
-        f"URLs signed for {report.lease_s:g} s: {run.read.exchanges:,} exchanges, of which {run.read.renewals:,} "
+        f"URLs signed for {report.lease_s:g} s: {run.read.exchanges:,} exchanges, of which {report.renewals:,} "
         f"renewals in mid-job. The result is {checked}.",
         fontsize=8.8, color=FAINT, va="center", linespacing=1.5,
     )  # fmt: skip

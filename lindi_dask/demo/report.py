@@ -43,6 +43,8 @@ class DemoReport:
     """The archive's pace, for people: `"25 ms, 40 MB/s a connection"`."""
     serial: RunNumbers
     cluster: RunNumbers
+    renewals: int
+    """Of the cluster's run, counted at the archive: see `lindi_dask.testing.renewals`."""
     exact: bool
     """Whether the cluster's result equals that of the file itself, read by h5py, to the last bit."""
 

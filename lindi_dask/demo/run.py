@@ -20,6 +20,7 @@ from lindi_dask.demo.session import SECONDS, write_session
 from lindi_dask.index import index_hdf5
 from lindi_dask.reporting import stats
 from lindi_dask.testing import EmbeddedArchive
+from lindi_dask.testing.renewals import count_renewals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ def run_demo(console: Console, folder: Path, *, seconds: float = SECONDS, proces
     Returns
     -------
     DemoReport
-        Check `exact` and `cluster.renewals`.
+        Check `exact` and `renewals`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     screen.headline(console, "lindi_dask: an embargoed recording, read by a dask cluster")
@@ -78,7 +79,9 @@ def run_demo(console: Console, folder: Path, *, seconds: float = SECONDS, proces
             rows = THETA_WINDOW  # whole windows a block, so that every run adds up in the same order
             array = open_array(refs, info.dataset, chunks=(rows, -1), instances={INSTANCE: archive.api_url})
             serial, _ = _serially(console, array, info)
+            seen = len(archive.requests)
             cluster, found = _on_cluster(console, array, info, processes)
+            renewals = count_renewals(archive.requests[seen:])
     exact = found.equals(_by_h5py(console, info, rows))
     report = DemoReport(
         title=f"{info.path.name}: {info.shape[1]} channels, {info.seconds:.1f} s at {info.rate_hz / 1000:g} kHz",
@@ -89,6 +92,7 @@ def run_demo(console: Console, folder: Path, *, seconds: float = SECONDS, proces
         pace=pace,
         serial=serial,
         cluster=cluster,
+        renewals=renewals,
         exact=exact,
     )
     screen.summary(console, report)

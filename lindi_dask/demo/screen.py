@@ -106,6 +106,10 @@ def summary(console: Console, report: DemoReport) -> None:
     processes = report.cluster.processes
     table(console, ("", "serial", f"cluster ({processes})"), summary_rows(report.serial, report.cluster))
     _print(console, f"  Faster by a factor of {report.speedup:.1f}, at {report.pace}.")
+    _print(
+        console,
+        f"  The archive counted {report.renewals} renewals in mid-job, of URLs signed for {report.lease_s:g} s.",
+    )
     if report.exact:
         done(console, "The result is exact: equal to h5py on the file itself, to the last bit.")
     else:
@@ -120,7 +124,7 @@ def summary_rows(*runs: RunNumbers) -> list[tuple[str, ...]]:
         ("bytes read, MB", lambda run: f"{run.read.bytes_fetched / MB:,.1f}"),
         ("requests", lambda run: f"{run.read.requests:,}"),
         ("exchanges for a lease", lambda run: f"{run.read.exchanges:,}"),
-        ("of which renewals in mid-job", lambda run: f"{run.read.renewals:,}"),
+        ("of which renewals", lambda run: f"{run.read.renewals:,}"),
         ("time, s", lambda run: f"{run.seconds:.1f}"),
         ("decompressed MB/s", lambda run: f"{run.rate_mb_s:,.1f}"),
     )

@@ -27,5 +27,6 @@ def report() -> DemoReport:
             logical_nbytes=7_680_000,
             read=Counts(bytes_fetched=4_400_000, requests=1234, exchanges=6, renewals=5),
         ),
+        renewals=5,
         exact=True,
     )
