@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from zarr.abc.store import ByteGetter
-    from zarr.core.array_spec import ArraySpec
     from zarr.core.indexing import SelectorTuple
 
     from lindi_dask.decode import ChunkDecoder
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from lindi_dask.decode.steps import Bytes
     from lindi_dask.refs import Locations
 
-    Request: TypeAlias = tuple[ByteGetter, ArraySpec, SelectorTuple, SelectorTuple, bool]
     Part: TypeAlias = tuple[SelectorTuple, SelectorTuple, bool]
 
 __all__ = ["BlockRead", "BulkStore"]

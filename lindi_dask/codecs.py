@@ -10,7 +10,7 @@ import asyncio
 import threading
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
 import numpy as np
 import zarr
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from zarr.abc.codec import Codec, CodecPipeline
-    from zarr.abc.store import Store
+    from zarr.abc.store import ByteGetter, Store
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import NDBuffer
+    from zarr.core.indexing import SelectorTuple
     from zarr.core.metadata import ArrayMetadata
 
-    from lindi_dask.block_read import Request
+    Request: TypeAlias = tuple[ByteGetter, ArraySpec, SelectorTuple, SelectorTuple, bool]
 
 __all__ = ["BulkCodecPipeline", "BulkStore", "PipelineDispatcher", "install"]
 

@@ -12,7 +12,6 @@ import struct
 import tempfile
 import time
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +23,7 @@ from lindi_dask.index_file import MAGIC, DamagedIndexError, lay_out, read_index,
 from lindi_dask.private_files import TEMPORARY, open_private, removed, warn_once, write_private
 from lindi_dask.refs.manifest import ColumnManifest
 from lindi_dask.secrecy import grants_access, holds_secret
+from lindi_dask.types import CacheUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IndexCache",
-    "Usage",
     "configured_folder",
     "default_folder",
     "is_cacheable",
@@ -162,15 +161,6 @@ def open_index(path: Path, fingerprint: str, rebuild: Callable[[], References]) 
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a cache takes up."""
-
-    folder: Path
-    files: int
-    nbytes: int
-
-
 class IndexCache:
     """A folder of index files, shared by all processes of a node.
 
@@ -282,15 +272,15 @@ class IndexCache:
         except OSError as error:
             warn_once(f"the index cache can't remember fingerprints in {self._folder}: {error.strerror}")
 
-    def usage(self) -> Usage:
+    def usage(self) -> CacheUsage:
         """Return what the cache takes up."""
         sizes = [found.st_size for _, found in self._own_files()]
-        return Usage(self._folder, len(sizes), sum(sizes))
+        return CacheUsage(self._folder, len(sizes), sum(sizes))
 
-    def clear(self) -> Usage:
+    def clear(self) -> CacheUsage:
         """Remove the cache's own files, and return what they took up. Processes that have them open go on."""
         sizes = [found.st_size for path, found in self._own_files() if removed(path)]
-        return Usage(self._folder, len(sizes), sum(sizes))
+        return CacheUsage(self._folder, len(sizes), sum(sizes))
 
     def _written(self, references: References, path: Path) -> bool:
         try:

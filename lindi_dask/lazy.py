@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     import zarr
+    from numpy.typing import NDArray
 
     from lindi_dask.decode import ChunkDecoder
 
@@ -73,31 +74,37 @@ class LazyArray:
         return [(start, stop) for start, stop, _ in bounds]
 
     async def _read(self, selection: Any, plain: list[tuple[int, int]] | None) -> Any:  # noqa: ANN401 - as above
-        array, store = self._array.async_array, self._array.store_path.store
-        if plain is not None and isinstance(store, BulkStore) and (decoder := self._decoder) is not None:
-            # What zarr does too, an object a chunk: at 64 KiB that takes half as long as decoding
-            found = touched(self.shape, self._array.chunks, plain)
-            locations = await store.locate_at(self._array.path, found.places)
-            if not (locations.sources == MISSING).any():
-                out = np.empty([stop - start for start, stop in plain], decoder.dtype)
-                grid = tuple(-(-extent // chunk) for extent, chunk in zip(self.shape, self._array.chunks, strict=True))
+        block = None if plain is None else await self._block(plain)
+        return await self._array.async_array.getitem(selection) if block is None else block
 
-                def key(i: int) -> str:
-                    return f"{self._array.path}/{name_of(grid, int(found.places[i]))}"
+    async def _block(self, plain: list[tuple[int, int]]) -> NDArray[Any] | None:
+        """Read without zarr, which makes some objects for each chunk; None for what zarr has to see to."""
+        store, path, decoder = self._array.store_path.store, self._array.path, self._decoder
+        if decoder is None or not isinstance(store, BulkStore):
+            return None
+        found = touched(self.shape, self._array.chunks, plain)
+        locations = await store.locate_at(path, found.places)
+        if (locations.sources == MISSING).any():
+            return None  # fill values are zarr's
+        out = np.empty([stop - start for start, stop in plain], decoder.dtype)
 
-                place = decoder.onto(out)
-                await BlockRead(store, self._array.path, locations, found.parts, key, decoder, place).run()
-                return out
-        return await array.getitem(selection)
+        def key(i: int) -> str:
+            return f"{path}/{name_of(self._grid, int(found.places[i]))}"
+
+        await BlockRead(store, path, locations, found.parts, key, decoder, decoder.onto(out)).run()
+        return out
+
+    @cached_property
+    def _grid(self) -> tuple[int, ...]:
+        return tuple(-(-extent // chunk) for extent, chunk in zip(self.shape, self._array.chunks, strict=True))
 
     @cached_property
     def _decoder(self) -> ChunkDecoder | None:
         """Of the array's chunks; None if zarr has to decode them."""
         pipeline, metadata = self._array.async_array.codec_pipeline, self._array.metadata
-        grid = [-(-extent // chunk) for extent, chunk in zip(self.shape, self._array.chunks, strict=True)]
         if not isinstance(pipeline, BulkCodecPipeline) or not isinstance(metadata, ArrayV3Metadata):
             return None
-        if math.prod(grid) >= 2**63:
+        if math.prod(self._grid) >= 2**63:
             return None
         prototype = default_buffer_prototype()
         spec = ArraySpec(self._array.chunks, metadata.data_type, metadata.fill_value, self._array.config, prototype)

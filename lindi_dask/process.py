@@ -34,7 +34,7 @@ def io_loop() -> IoLoop:
 
 
 def block_loop() -> IoLoop:
-    """Return the loop on which zarr takes blocks apart into chunks: beside the reads, which it would hold up."""
+    """Return the loop on which blocks are taken apart into chunks: beside the reads, which that would hold up."""
     return _block_loop
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "Asset",
     "Base",
     "BundleFile",
     "ByteRange",
+    "CacheUsage",
     "DiskCache",
     "Instance",
     "Lease",
@@ -128,6 +132,16 @@ class DiskCache:
     """absolute; on a disk of the node, for one user"""
     limit: int
     """bytes of all its files, at most"""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUsage:
+    """What a cache on disk takes up."""
+
+    folder: Path
+    files: int
+    nbytes: int
+    """bytes; of the disk cache in whole blocks of the disk"""
 
 
 Base: TypeAlias = LocalFolder | RemoteFolder | BundleFile | None

@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
+from lindi_dask.private_files import warn_once
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -28,6 +30,11 @@ READER = Path(__file__).parent / "lindi_reader" / "read.py"
 LINDI_PYTHON = Path(os.environ.get("LINDI_PYTHON", Path(__file__).parent.parent / ".venv-lindi" / "bin" / "python"))
 
 Json = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _each_warning_anew() -> None:
+    warn_once.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,6 @@ from lindi_dask.errors import ConfigurationError, RefsUnreachable
 from lindi_dask.index_cache import (
     WORTH_FROM,
     IndexCache,
-    Usage,
     configured_folder,
     default_folder,
     is_cacheable,
@@ -30,6 +29,7 @@ from lindi_dask.index_cache import (
 )
 from lindi_dask.refs.manifest import ColumnManifest, LazyManifest
 from lindi_dask.refs.references import INLINE, References, Source, SourceTable
+from lindi_dask.types import CacheUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -329,7 +329,7 @@ def test_a_folder_that_cannot_be_made_costs_time_only(tmp_path: Path, warnings: 
     assert load.count == 3
     assert len(warnings()) == 1
     assert "Not a directory" in warnings()[0]
-    assert cache.usage() == cache.clear() == Usage(tmp_path / "file" / "index", 0, 0)
+    assert cache.usage() == cache.clear() == CacheUsage(tmp_path / "file" / "index", 0, 0)
     path = tmp_path / "file"
     cache.remember(path, path.stat(), FINGERPRINT)
     assert cache.remembered_fingerprint(path, path.stat()) is None
@@ -558,18 +558,18 @@ def test_a_damaged_memory_is_no_memory(file: Path, folder: Path) -> None:
 
 
 def test_usage_and_clearing_are_of_its_own_files_only(cache: IndexCache, folder: Path, file: Path) -> None:
-    assert cache.usage() == Usage(folder, 0, 0)
+    assert cache.usage() == CacheUsage(folder, 0, 0)
     cache.get(FINGERPRINT, references)
     later(folder).remember(file, file.stat(), FINGERPRINT)
     own = list(folder.iterdir())
-    usage = Usage(folder, 2, sum(path.stat().st_size for path in own))
+    usage = CacheUsage(folder, 2, sum(path.stat().st_size for path in own))
     (folder / "notes.txt").write_text("mine")
     (folder / "mine.lindi-index").write_text("mine")
     (folder / "folder.lindi-index").mkdir()
     (folder / "link.lindi-index").symlink_to(own[0])
     assert cache.usage() == usage
     assert cache.clear() == usage
-    assert cache.usage() == cache.clear() == Usage(folder, 0, 0)
+    assert cache.usage() == cache.clear() == CacheUsage(folder, 0, 0)
     assert len(list(folder.iterdir())) == 4
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lindi_dask.private_files import TEMPORARY, open_private, read_private, removed, warn_once, write_private
+from lindi_dask.private_files import TEMPORARY, open_private, read_private, removed, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,11 +25,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "folder" / "file"
     write_private(path, [b"one ", memoryview(b"two")])
     return path
-
-
-@pytest.fixture(autouse=True)
-def _each_warning_anew() -> None:
-    warn_once.cache_clear()
 
 
 def test_a_file_is_written_whole_for_this_user_only(path: Path) -> None:

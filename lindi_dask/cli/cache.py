@@ -12,8 +12,7 @@ import click
 from lindi_dask.config import configured
 
 if TYPE_CHECKING:
-    from lindi_dask.index_cache import Usage
-    from lindi_dask.transport import CacheUsage
+    from lindi_dask.types import CacheUsage
 
 __all__ = ["cache"]
 
@@ -64,12 +63,12 @@ def cache(*, clear: bool, as_json: bool) -> None:
             raise click.ClickException(f"some files in {left.usage().folder} can't be removed: see its permissions.")
 
 
-def _described(usage: Usage | CacheUsage | None) -> dict[str, str | int | None]:
+def _described(usage: CacheUsage | None) -> dict[str, str | int | None]:
     if usage is None:
         return {**_OFF}
     return {"folder": str(usage.folder), "files": usage.files, "nbytes": usage.nbytes}
 
 
-def _told(usage: Usage | CacheUsage, clear: bool) -> str:
+def _told(usage: CacheUsage, clear: bool) -> str:
     what = f"{usage.files} files, {usage.nbytes / 1e6:.1f} MB"
     return f"Removed {what} from {usage.folder}" if clear else f"{usage.folder}: {what}"

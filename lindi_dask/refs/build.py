@@ -1,4 +1,4 @@
-"""What was scanned from a reference file -> `References`. Pure."""
+"""Documents and entries of reference files -> `References`. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lindi_dask.errors import InvalidReferences
 from lindi_dask.refs.chunks import ArrayChunks, Urls
 from lindi_dask.refs.dialect import v3
 from lindi_dask.refs.dialect.v2 import array_document, group_document, link_target, plain_attributes, with_objects
@@ -22,97 +21,31 @@ from lindi_dask.refs.documents import (
     documents_of,
     invalid_entry,
     node_below,
-    with_consolidated,
 )
 from lindi_dask.refs.inline import inline_bytes, items_of, json_text
 from lindi_dask.refs.kerchunk.gen import parse_gen
-from lindi_dask.refs.kerchunk.parquet import RecordManifest, parse_zmetadata
 from lindi_dask.refs.links import Links
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.refs.references import INLINE, References, Source, SourceTable
-from lindi_dask.refs.scan import MAX_ENTRIES, is_metadata, scan
+from lindi_dask.refs.scan import MAX_ENTRIES, is_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lindi_dask.refs.columns import Run
     from lindi_dask.refs.dialect.v2 import ArrayPlan
-    from lindi_dask.refs.json_reader import Content
     from lindi_dask.refs.kerchunk.gen import Gen
     from lindi_dask.refs.manifest import ChunkManifest
     from lindi_dask.refs.scan import Scan
     from lindi_dask.types import ByteRange
 
-__all__ = ["Builder", "parse_json", "parse_kerchunk_parquet"]
+__all__ = ["Builder"]
 
 _log = logging.getLogger(__name__)
 
 _MAX_OFFSET: Final = 2**63 - 1
 _MAX_DIMENSIONS: Final = 64  # numpy has no more; HDF5 has 32
 _MAX_GEN_LOOSE: Final = 1_000_000  # entries of `gen` that are taken one by one
-
-
-def parse_json(
-    content: Content,
-    fingerprint: str,
-    *,
-    name: str,
-    relocate: Callable[[str], ByteRange | None] | None = None,
-    read: Callable[[str], bytes | None] | None = None,
-) -> References:
-    """Turn a reference file in JSON into references: LINDI's, kerchunk's (version 0 and 1), or one of Zarr v3.
-
-    Parameters
-    ----------
-    content
-        Of the file.
-    fingerprint
-        Of the content.
-    name
-        How messages call the file.
-    relocate
-        Of a bundle in one file: where in it a member lies, by its relative URL; None if it has no such member.
-    read
-        Of a folder: the content of a file beside the reference file, by its relative path; None if there is none.
-
-    Raises
-    ------
-    InvalidReferences
-        If the document or one of its entries breaks the format; it names the entry.
-    """
-    found = scan(content, name)
-    if not isinstance(found.members.get("refs", found.count > 0 or None), bool):
-        reason = "the document has no object called 'refs'"
-        message = f"{name} is not a reference file: {reason}. Fetch it again, or make it anew."
-        raise InvalidReferences(message, key=None, reason=reason)
-    builder = Builder(fingerprint, documents=with_consolidated(found.documents))
-    builder.add_entries(found, name=name, relocate=relocate, read=read)
-    return builder.build()
-
-
-def parse_kerchunk_parquet(document: bytes, fingerprint: str, read: Callable[[str], bytes | None]) -> References:
-    """Turn a folder of kerchunk's parquet references into references; the records are read as they are needed.
-
-    Parameters
-    ----------
-    document
-        Content of `.zmetadata`.
-    fingerprint
-        Of all that is in the folder.
-    read
-        Returns the content of a file in the folder, by its relative path; None if there is none.
-
-    Raises
-    ------
-    InvalidReferences
-        If the metadata break the format.
-    """
-    found = parse_zmetadata(document)
-    builder = Builder(fingerprint, found.documents, lindi=False)
-    for path, plan in builder.plans.items():
-        manifest = RecordManifest(path, plan.grid, found.record_size, read, builder.sources, None)
-        builder.add_manifest(path, manifest)
-    return builder.build()
 
 
 class Builder:

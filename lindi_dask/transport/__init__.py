@@ -6,7 +6,7 @@ Data plane only; leases come from `lindi_dask.archive`.
 from lindi_dask.transport.batching import Batcher
 from lindi_dask.transport.compression import decompressed
 from lindi_dask.transport.counters import Counters, Counts
-from lindi_dask.transport.disk_cache import CacheFolder, CacheUsage, RangeCache, cache_of
+from lindi_dask.transport.disk_cache import CacheFolder, RangeCache, cache_of
 from lindi_dask.transport.download import Downloaded, download, peek
 from lindi_dask.transport.loop import IoLoop
 from lindi_dask.transport.plan import PlannedRange, plan_ranges
@@ -16,7 +16,6 @@ from lindi_dask.transport.traffic import Traffic
 __all__ = [
     "Batcher",
     "CacheFolder",
-    "CacheUsage",
     "Counters",
     "Counts",
     "Downloaded",

@@ -49,12 +49,13 @@ class Counts:
     @property
     def chunks_per_request(self) -> float:
         """How many chunks a request brought, on average: the coalescing ratio; nan without requests."""
-        return self.chunks / self.requests if self.requests else math.nan
+        return (self.chunks - self.cache_hits) / self.requests if self.requests else math.nan
 
     @property
     def overhead(self) -> float:
-        """Bytes that came for each byte that was wanted: gaps, retries and hedges are above 1; nan for none."""
-        return self.bytes_fetched / self.bytes_wanted if self.bytes_wanted else math.nan
+        """Bytes that came for each one that the disk cache did not have: gaps are above 1; nan for none."""
+        missed = self.bytes_wanted - self.bytes_cached
+        return self.bytes_fetched / missed if missed else math.nan
 
     def __sub__(self, other: Counts) -> Counts:
         """Return what was counted since `other`."""

@@ -42,6 +42,8 @@ def test_counts_of_processes_add_up_and_have_ratios() -> None:
     assert both == Counts(requests=5, chunks=25, bytes_wanted=200, bytes_fetched=210, wait_s=2.0)
     assert both.chunks_per_request == 5
     assert both.overhead == 1.05
+    half = Counts(requests=2, chunks=10, cache_hits=6, bytes_wanted=100, bytes_cached=60, bytes_fetched=50)
+    assert (half.chunks_per_request, half.overhead) == (2, 1.25)
     assert math.isnan(Counts().chunks_per_request)
     assert math.isnan(Counts().overhead)
 

@@ -20,7 +20,6 @@ from aiohttp import web
 from lindi_dask.archive import LeaseCache, Resolver, UrlPolicy
 from lindi_dask.archive.instances import make_instance
 from lindi_dask.errors import AuthenticationError, CorruptChunk, SourceMismatch, StorageUnavailable
-from lindi_dask.private_files import warn_once
 from lindi_dask.refs import Locations
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.retry import RetryPolicy
@@ -46,11 +45,6 @@ MIB = 2**20
 CONTENT = np.random.default_rng(3).bytes(3 * MIB)
 QUICK = RetryPolicy(attempts=5, total_s=20, first_s=0.01, cap_s=0.05, retry_on=StorageUnavailable)
 CHUNKS = [(10, 5_000), (5_010, 5_000), (2 * MIB, 700_000), (0, 10), (3 * MIB - 1, 1), (500_000, 64 * 1024)]
-
-
-@pytest.fixture(autouse=True)
-def _each_warning_anew() -> None:
-    warn_once.cache_clear()
 
 
 @pytest.fixture

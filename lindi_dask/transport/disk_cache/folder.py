@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 from lindi_dask.private_files import TEMPORARY, distrusted, removed
 from lindi_dask.transport.disk_cache.range_file import file_nbytes, name_of, range_of
 from lindi_dask.transport.disk_cache.usage import Usage, locked, on_disk
+from lindi_dask.types import CacheUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["CacheFolder", "CacheUsage"]
+__all__ = ["CacheFolder"]
 
 _USAGE: Final = "usage.lindi-cache"
 _SOURCE: Final = re.compile(r"[0-9a-f]{32}")
@@ -28,16 +29,6 @@ _FULL, _OF = 9, 10  # what is left after files were removed: so much that it is 
 _LARGEST: Final = 4  # a range may take up one in so many bytes of the limit
 _LEFT_BEHIND_S: Final = 3600  # a temporary file of that age has lost its writer
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@dataclass(frozen=True, slots=True)
-class CacheUsage:
-    """What a disk cache takes up."""
-
-    folder: Path
-    files: int
-    nbytes: int
-    """bytes on the disk, in whole blocks of it"""
 
 
 class CacheFolder:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lindi_dask.private_files import TEMPORARY
-from lindi_dask.transport.disk_cache.folder import CacheFolder, CacheUsage
+from lindi_dask.transport.disk_cache.folder import CacheFolder
 from lindi_dask.transport.disk_cache.range_file import file_nbytes, laid_out
 from lindi_dask.transport.disk_cache.usage import locked, on_disk
+from lindi_dask.types import CacheUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

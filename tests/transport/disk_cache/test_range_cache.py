@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lindi_dask.private_files import warn_once
 from lindi_dask.refs import Locations
 from lindi_dask.refs.manifest import WHOLE
 from lindi_dask.transport.disk_cache.hits import nbytes_of, plan_hits, read_hits
@@ -30,11 +29,6 @@ INSTANCE = Instance("local", "http://127.0.0.1:8901/api", ("LOCAL_API_KEY",))
 ONE, TWO = (Target(Asset(INSTANCE, name)) for name in ("one", "two"))
 CHANGING = Target(Asset(None, "https://example.org/session.nwb"))
 CONTENT = np.random.default_rng(4).bytes(400_000)
-
-
-@pytest.fixture(autouse=True)
-def _each_warning_anew() -> None:
-    warn_once.cache_clear()
 
 
 @pytest.fixture
