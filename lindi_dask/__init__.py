@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from lindi_dask import errors
 from lindi_dask.arrays import open_array, open_group, open_store
+from lindi_dask.cluster import distribute
 from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
 from lindi_dask.refs import References
@@ -15,6 +16,7 @@ __all__ = [
     "LindiStore",
     "References",
     "StoreFactory",
+    "distribute",
     "errors",
     "expand",
     "open_array",

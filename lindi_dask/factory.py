@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
+from lindi_dask import process
 from lindi_dask.archive import UrlPolicy, configured_instances
 from lindi_dask.archive.urls import check_prefix
 from lindi_dask.config import configured
 from lindi_dask.content_cache import ContentCache
-from lindi_dask.errors import ConfigurationError, UrlRefused
+from lindi_dask.errors import ConfigurationError, RefsChanged, RefsUnreachable, UrlRefused
 from lindi_dask.index_cache import IndexCache, configured_folder
-from lindi_dask.loading import find, find_dict, load, unreachable
+from lindi_dask.loading import base_of, find, find_dict, load, unreachable
 from lindi_dask.remote import RemoteFiles
 from lindi_dask.secrecy import grants_access
 from lindi_dask.store import LindiStore
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from lindi_dask.refs import References
     from lindi_dask.types import Base
 
-__all__ = ["StoreFactory"]
+__all__ = ["StoreFactory", "references_here"]
 
 _FOLDER_ENDINGS: Final = (".parquet", ".parq", ".lindi.d")  # of URLs that lack the slash behind a folder's name
 _STORES = 32  # live stores kept for unpickled factories
 _lock: Final = threading.Lock()
 _stores: Final[OrderedDict[tuple[Any, ...], LindiStore]] = OrderedDict()
 _given: Final[WeakValueDictionary[str, References]] = WeakValueDictionary()
+_made: Final[WeakValueDictionary[str, StoreFactory]] = WeakValueDictionary()
 
 
 class StoreFactory:
@@ -52,7 +54,7 @@ class StoreFactory:
         Path, https URL or DANDI asset URL of a reference file (LINDI's or kerchunk's JSON, Zarr v3 references, gzip or
         zstd around them), a LINDI bundle (`.lindi.tar`, `.lindi.d`) or a folder of kerchunk's parquet files; or such a
         document as a dict. The form is recognised by content. Workers read the path or URL themselves; a dict
-        stays on the machine that it was given on.
+        stays on the machine that it was given on, unless `distribute` sends it.
     instances
         Archives besides the built-in ones, by name: `{"local": "http://127.0.0.1:8901/api"}`; from the configuration
         `lindi-dask.instances` if not given. The key of `local` is read from the variable `LOCAL_API_KEY`.
@@ -114,6 +116,8 @@ class StoreFactory:
             self._location = _location(refs)
             self._found = find(self._location, self._remote, self._index)
             self._fingerprint = self._found.fingerprint
+            with _lock:
+                _made[self._fingerprint] = self
 
     @property
     def fingerprint(self) -> str:
@@ -167,12 +171,37 @@ class StoreFactory:
         """
         with self._load_lock:
             if self._loaded is None:
-                if self._location is not None:
-                    self._loaded = load(self._location, self._fingerprint, self._remote, self._index, self._found)
-                    self._found = None
-                else:
-                    self._loaded = self._load_given(), None
+                failure: RefsUnreachable | RefsChanged | None = None
+                try:
+                    if self._location is not None:
+                        self._loaded = load(self._location, self._fingerprint, self._remote, self._index, self._found)
+                        self._found = None
+                    else:
+                        self._loaded = self._load_given(), None
+                except (RefsUnreachable, RefsChanged) as error:
+                    failure = error
+                if self._loaded is None:
+                    self._loaded = self._load_sent(failure)
             return self._loaded
+
+    def _load_sent(self, failure: RefsUnreachable | RefsChanged | None) -> tuple[References, Base]:
+        """Return references that can't be found here from where they were opened, by the cluster."""
+        link = process.cluster_link()
+        if failure is None:
+            raise AssertionError("loading ended without an outcome")
+        if link is None:
+            raise failure
+        refusal = None
+        try:
+            references = link.references(self._fingerprint)
+        except RefsUnreachable as error:
+            refusal = str(error)
+        if refusal is not None:
+            raise type(failure)(f"{failure} The cluster can't send it either: {refusal}.", **vars(failure))
+        index = self._index
+        if index is not None:
+            references = index.get(self._fingerprint, lambda: references, always=True)
+        return references, None if self._location is None else base_of(self._location, self._remote, references)
 
     def _load_given(self) -> References:
         """Return references that were given as a dict: to this process, or to another of this machine."""
@@ -216,6 +245,19 @@ class StoreFactory:
         folder = None if self._index_folder is None else str(self._index_folder)
         cache = None if self._cache is None else (self._cache.folder, self._cache.limit)
         return _restore, (self._location, self._fingerprint, own, self._policy.allow, self._concurrency, folder, cache)
+
+
+def references_here(fingerprint: str) -> References | None:
+    """Return references that were opened in this process and are still in use, or None. Blocks.
+
+    Raises
+    ------
+    LindiError
+        If they can't be had any more.
+    """
+    with _lock:
+        factory = _made.get(fingerprint)
+    return _given.get(fingerprint) if factory is None else factory.load()[0]
 
 
 def _restore(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lindi_dask.remote import RemoteFiles
     from lindi_dask.types import Asset, Base, ByteRange
 
-__all__ = ["Found", "find", "find_dict", "load"]
+__all__ = ["Found", "base_of", "find", "find_dict", "load", "unreachable"]
 
 MAX_NBYTES: Final = 2**30
 """of a reference file"""
@@ -51,7 +51,7 @@ _START = 512  # bytes by which forms are told apart
 _TAIL = 4096  # bytes: more than the footer of a parquet file, which has the sizes and extremes of its columns
 _REMEDY = (
     "Workers read the reference file themselves: save it to a path that they reach under the same name "
-    "(a shared file system) and pass that path"
+    "(a shared file system) and pass that path, or call lindi_dask.distribute(client), which sends it to them"
 )
 
 
@@ -140,7 +140,7 @@ def load(
         return here.parse()
 
     references = parse() if cache is None else cache.get(fingerprint, parse)
-    return references, _base(location, remote, references)
+    return references, base_of(location, remote, references)
 
 
 def find_dict(refs: dict[str, Any]) -> Found:
@@ -177,8 +177,8 @@ def _is_url(location: str) -> bool:
     return location.startswith(("https://", "http://"))
 
 
-def _base(location: str, remote: RemoteFiles, references: References) -> Base:
-    """Return where relative references start from. Those of a tar are of the tar itself, by the source ""."""
+def base_of(location: str, remote: RemoteFiles, references: References) -> Base:
+    """Return where relative references at a path or URL start from; those of a tar, by the source "", are of itself."""
     in_bundle = any(references.sources[i].url == "" for i in range(1, len(references.sources)))
     if not _is_url(location):
         path = Path(location)

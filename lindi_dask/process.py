@@ -1,23 +1,59 @@
-"""What a process has once: the loop that reads run on, its leases, its readers. Made when first used."""
+"""What a process has once: the loop that reads run on, its leases, its readers. Made when first used.
+
+A process of a cluster's worker has a link to that cluster besides, where `distribute` was called.
+"""
 
 from __future__ import annotations
 
 import atexit
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lindi_dask.archive import LeaseCache, Resolver
 from lindi_dask.decode import SharedChunks
 from lindi_dask.transport import Counters, IoLoop, RangeCache, RangeReader, Traffic
 
 if TYPE_CHECKING:
+    from lindi_dask.archive import LeaseSource
+    from lindi_dask.refs import References
     from lindi_dask.types import Asset, DiskCache, Lease
 
-__all__ = ["block_loop", "counters", "io_loop", "leases", "moment_s", "reader", "shared_chunks"]
+__all__ = [
+    "BROKER",
+    "ClusterLink",
+    "CountedSource",
+    "block_loop",
+    "cluster_link",
+    "counters",
+    "io_loop",
+    "join_cluster",
+    "leases",
+    "leave_cluster",
+    "moment_s",
+    "reader",
+    "shared_chunks",
+]
+
+BROKER: Final = "lindi-dask-broker"
+"""the scheduler's plugin that a `ClusterLink` leads to"""
 
 _SHARED: Final = 128 * 2**20  # bytes of unpacked chunks that blocks cut
 
+
+class ClusterLink(Protocol):
+    """What a process of a cluster's workers gets from the cluster. Its methods block."""
+
+    def exchange(self, asset: Asset, refused: Lease | None, own: LeaseSource) -> Lease:
+        """Return a lease from the cluster's broker; from `own` if there is no broker any more."""
+        ...
+
+    def references(self, fingerprint: str) -> References:
+        """Return references that another process of the cluster has, or raise `RefsUnreachable` with the reason."""
+        ...
+
+
 _lock: Final = threading.Lock()
+_links: Final[list[ClusterLink]] = []
 _io_loop: Final = IoLoop()
 _block_loop: Final = IoLoop("lindi-blocks")
 _shared_chunks: Final = SharedChunks(_SHARED)
@@ -43,8 +79,27 @@ def leases() -> LeaseCache:
     global _leases  # noqa: PLW0603 - once a process is what this module is for
     with _lock:
         if _leases is None:
-            _leases = LeaseCache(_Counted(Resolver()))
+            _leases = LeaseCache(_Source(Resolver()))
         return _leases
+
+
+def join_cluster(link: ClusterLink) -> None:
+    """Get leases, and references that can't be found here, by `link` from now on."""
+    with _lock:
+        _links.append(link)
+
+
+def leave_cluster(link: ClusterLink) -> None:
+    """Undo `join_cluster`: the workers of one process each have a link, and the last that is left serves all."""
+    with _lock:
+        if link in _links:
+            _links.remove(link)
+
+
+def cluster_link() -> ClusterLink | None:
+    """Return the link to the cluster that this process is a worker of, if it has one."""
+    with _lock:
+        return _links[-1] if _links else None
 
 
 def shared_chunks() -> SharedChunks:
@@ -77,15 +132,31 @@ def reader(concurrency: int, cache: DiskCache | None = None) -> RangeReader:
         return _readers[concurrency, cache]
 
 
-class _Counted:
-    """The resolver, its exchanges counted. Thread-safe."""
+class _Source:
+    """Whatever grants leases to this process, looked up at each exchange: the cluster's broker, or the archive itself.
+
+    Exchanges at the archive are counted. Thread-safe.
+    """
 
     def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
+        self._own = CountedSource(resolver, _traffic.counters)
+
+    def exchange(self, asset: Asset, refused: Lease | None = None) -> Lease:
+        link = cluster_link()
+        return self._own.exchange(asset) if link is None else link.exchange(asset, refused, self._own)
+
+
+class CountedSource:
+    """A source of leases, its exchanges counted. Thread-safe."""
+
+    def __init__(self, source: LeaseSource, counters: Counters) -> None:
+        self._source = source
+        self._counters = counters
         self._had: set[Asset] = set()
 
-    def exchange(self, asset: Asset) -> Lease:
-        lease = self._resolver.exchange(asset)
-        _traffic.counters.add(exchanges=1, renewals=int(asset in self._had))
+    def exchange(self, asset: Asset, refused: Lease | None = None) -> Lease:
+        """Return a new lease, and count it."""
+        lease = self._source.exchange(asset, refused)
+        self._counters.add(exchanges=1, renewals=int(asset in self._had))
         self._had.add(asset)
         return lease

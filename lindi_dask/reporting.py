@@ -12,7 +12,7 @@ from lindi_dask import process
 from lindi_dask.transport import Counts
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Scheduler
 
 __all__ = ["stats"]
 
@@ -24,7 +24,8 @@ def stats(client: Client | None = None) -> Counts:
     ----------
     client
         Of a dask cluster: the sum over the processes of its workers, each counted since it began. What workers that are
-        gone have read is not in it. None: this process, which is where the threaded scheduler reads.
+        gone have read is not in it; the exchanges of its lease broker are, if `distribute` was called. None: this
+        process, which is where the threaded scheduler reads.
 
     Returns
     -------
@@ -37,7 +38,15 @@ def stats(client: Client | None = None) -> Counts:
         return process.counters().counts()
     # Workers may be threads of one process
     by_process = dict(client.run(_own).values())
-    return functools.reduce(operator.add, by_process.values(), Counts())
+    of_broker: Counts = client.run_on_scheduler(_of_broker)
+    return functools.reduce(operator.add, by_process.values(), of_broker)
+
+
+def _of_broker(dask_scheduler: Scheduler) -> Counts:
+    """On the scheduler: what its lease broker has exchanged, since it is none of the workers."""
+    broker = dask_scheduler.plugins.get(process.BROKER)
+    counts: Counts = Counts() if broker is None else broker.counts
+    return counts
 
 
 def _own() -> tuple[tuple[str, int], Counts]:

@@ -10,6 +10,7 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -24,14 +25,23 @@ __all__ = ["LeaseCache", "LeaseSource"]
 
 _log = logging.getLogger(__name__)
 
-_EXCHANGES_AT_ONCE = 4
+_THREADS = 32
+_KEPT = 4096
 
 
 class LeaseSource(Protocol):
     """Grants leases: the API's resolver, or whatever stands between it and this process."""
 
-    def exchange(self, asset: Asset) -> Lease:
-        """Return a new lease, or raise a `LindiError`. May block."""
+    def exchange(self, asset: Asset, refused: Lease | None = None) -> Lease:
+        """Return a new lease, or raise a `LindiError`. May block.
+
+        Parameters
+        ----------
+        asset
+            Of an instance.
+        refused
+            The lease that the storage host did not take: what is returned must be another.
+        """
         ...
 
 
@@ -43,6 +53,10 @@ class _Entry:
     failure: LindiError | None = None
     failure_until: float = 0.0
     exchanged_at: float = -math.inf
+
+    def is_unused(self, now: float) -> bool:
+        lives = self.lease is not None and self.lease.expires_at > now
+        return not lives and self.pending is None and self.failure_until <= now
 
 
 class LeaseCache:
@@ -58,7 +72,7 @@ class LeaseCache:
     Parameters
     ----------
     source
-        Does the exchanges, each in a thread of its own, at most four at a time.
+        Does the exchanges, in threads of this cache, at most 32 at a time.
     clock
         Monotonic seconds.
     """
@@ -68,7 +82,8 @@ class LeaseCache:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[Asset, _Entry] = {}
-        self._slots = threading.BoundedSemaphore(_EXCHANGES_AT_ONCE)
+        self._due: deque[tuple[Asset, _Entry, Lease | None]] = deque()
+        self._threads = 0
 
     def request(self, asset: Asset) -> Future[Lease | LindiError]:
         """Return a lease to read `asset` with, as a future: done at once when there is one in store.
@@ -118,21 +133,49 @@ class LeaseCache:
                 entry.lease = None
             if entry.lease is not None:
                 return _done(entry.lease)
-            return entry.pending or self._start(asset, entry, now)
+            return entry.pending or self._start(asset, entry, now, refused)
 
-    def _start(self, asset: Asset, entry: _Entry, now: float) -> Future[Lease | LindiError]:
+    def upcoming(self, asset: Asset) -> Future[Lease | LindiError] | None:
+        """Return the exchange of `asset` that is under way, as `request`'s kind of future; None if none is."""
+        with self._lock:
+            entry = self._entries.get(asset)
+            return None if entry is None else entry.pending
+
+    def _start(
+        self, asset: Asset, entry: _Entry, now: float, refused: Lease | None = None
+    ) -> Future[Lease | LindiError]:
         future: Future[Lease | LindiError] = Future()
         future.set_running_or_notify_cancel()  # one waiter that gives up must not cancel the others' exchange
         entry.pending, entry.exchanged_at = future, now
-        # A daemon: an exchange that retries through an outage must not hold up the end of the process
-        threading.Thread(target=self._exchange, args=(asset, entry, future), name="lindi-exchange", daemon=True).start()
+        self._due.append((asset, entry, refused))
+        if self._threads < _THREADS:
+            self._threads += 1
+            # A daemon: an exchange that retries through an outage must not hold up the end of the process
+            threading.Thread(target=self._work, name="lindi-exchange", daemon=True).start()
+        if len(self._entries) > _KEPT:
+            self._forget(now)
         return future
 
-    def _exchange(self, asset: Asset, entry: _Entry, future: Future[Lease | LindiError]) -> None:
+    def _forget(self, now: float) -> None:
+        """Let go of assets that nobody uses any more."""
+        unused = [asset for asset, entry in self._entries.items() if entry.is_unused(now)]
+        for asset in unused:
+            del self._entries[asset]
+
+    def _work(self) -> None:
+        """Do exchanges for as long as any are due."""
+        while True:
+            with self._lock:
+                if not self._due:
+                    self._threads -= 1
+                    return
+                asset, entry, refused = self._due.popleft()
+            self._exchange(asset, entry, refused)
+
+    def _exchange(self, asset: Asset, entry: _Entry, refused: Lease | None) -> None:
         outcome: Lease | LindiError
         try:
-            with self._slots:
-                outcome = self._source.exchange(asset)
+            outcome = self._source.exchange(asset, refused)
         except LindiError as error:
             outcome = error.fresh()
         except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
@@ -140,7 +183,7 @@ class LeaseCache:
             outcome = LindiError(f"{asset}: the exchange failed unexpectedly ({type(error).__name__}).")
         now = self._clock()
         with self._lock:
-            entry.pending = None
+            pending, entry.pending = entry.pending, None
             if isinstance(outcome, Lease):
                 advance = min(900.0, outcome.lifetime_s / 4) * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
                 entry.lease, entry.advise_at = outcome, outcome.expires_at - advance
@@ -150,7 +193,9 @@ class LeaseCache:
                 entry.failure = outcome
                 entry.failure_until = now + random.uniform(1.0, 2.0)  # noqa: S311 - spreads load
                 _log.warning("%s", outcome)
-        future.set_result(outcome)
+        if pending is None:
+            raise AssertionError("an exchange that nobody asked for")
+        pending.set_result(outcome)
 
 
 def settle(outcome: Lease | LindiError) -> Lease:

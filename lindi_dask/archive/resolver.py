@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.cookiejar
+import math
 import os
 import secrets
 import threading
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Resolver"]
 
+_AT_ONCE = 4  # exchanges of one archive
 _TIMEOUT_S = (5.0, 30.0)  # to connect, to answer
 # What an archive's operators see: which program, and (at random, for one process's life) which process of it
 USER_AGENT = f"lindi-dask/{version('lindi-dask')} process/{secrets.token_hex(4)}"
@@ -34,7 +36,9 @@ USER_AGENT = f"lindi-dask/{version('lindi-dask')} process/{secrets.token_hex(4)}
 class Resolver:
     """Exchanges assets for leases at the archive's API, with retries.
 
-    Keys are looked up in the environment at each exchange and never kept. Thread-safe; does not pickle.
+    At most four requests are on their way to one archive at a time. When it asks to wait (`Retry-After`), no other
+    exchange is tried there before the time is up. Keys are looked up in the environment at each exchange and never
+    kept. Thread-safe; does not pickle.
 
     Parameters
     ----------
@@ -60,9 +64,9 @@ class Resolver:
         self._sleep = sleep
         self._session = _session()
         self._lock = threading.Lock()
-        self._archive_clocks: dict[Instance, ArchiveClock] = {}
+        self._archives: dict[Instance, _Archive] = {}
 
-    def exchange(self, asset: Asset) -> Lease:
+    def exchange(self, asset: Asset, refused: Lease | None = None) -> Lease:  # noqa: ARG002 - each one is new anyway
         """Return a new lease on `asset`. Blocks for as long as the retries take.
 
         Raises
@@ -81,6 +85,17 @@ class Resolver:
         instance = asset.instance
         if instance is None:
             raise TypeError("a plain URL needs no exchange")
+        with self._lock:
+            archive = self._archives.setdefault(instance, _Archive())
+        with archive.slots:
+            return self._ask(asset, instance, archive)
+
+    def _ask(self, asset: Asset, instance: Instance, archive: _Archive) -> Lease:
+        asked_to_wait_s = archive.closed_until - self._clock()
+        if asked_to_wait_s > 0:
+            raise ArchiveUnavailable(
+                f"{asset}: the archive at {instance.api_url} asked to wait.", retry_after_s=asked_to_wait_s
+            )
         key = api_key(instance, self._environ)
         sent_at = self._clock()
         failure: LindiError | None = None
@@ -104,9 +119,23 @@ class Resolver:
             failure = _connection_error(error, asset, instance)
         if failure is not None:
             raise failure
-        with self._lock:
-            clock = self._archive_clocks.setdefault(instance, ArchiveClock())
-            return read_answer(answer, asset, clock)
+        try:
+            with archive.lock:
+                return read_answer(answer, asset, archive.clock)
+        except ArchiveUnavailable as unavailable:
+            if unavailable.retry_after_s:
+                archive.closed_until = max(archive.closed_until, answer.received_at + unavailable.retry_after_s)
+            raise
+
+
+class _Archive:
+    """What is known of one archive, and how much may be asked of it at a time."""
+
+    def __init__(self) -> None:
+        self.slots = threading.BoundedSemaphore(_AT_ONCE)
+        self.lock = threading.Lock()  # of the clock
+        self.clock = ArchiveClock()
+        self.closed_until = -math.inf  # seconds, monotonic clock
 
 
 class _TokenAuth(AuthBase):

@@ -34,13 +34,15 @@ class Source:
         self.lifetime_s = lifetime_s
         self.exchanges: Counter[Asset] = Counter()
         self.failures: list[BaseException] = []
+        self.refused: list[Lease | None] = []
         self.gate = threading.Event()
         self.gate.set()
         self._lock = threading.Lock()
 
-    def exchange(self, asset: Asset) -> Lease:
+    def exchange(self, asset: Asset, refused: Lease | None = None) -> Lease:
         with self._lock:
             self.exchanges[asset] += 1
+            self.refused.append(refused)
             number = self.exchanges.total()
             failure = self.failures.pop(0) if self.failures else None
         assert self.gate.wait(WAIT_S)
@@ -228,12 +230,40 @@ def test_a_plain_url_is_a_lease_of_its_own_that_never_expires(cache: LeaseCache,
     assert not source.exchanges
 
 
-def test_at_most_four_exchanges_run_at_once(cache: LeaseCache, source: Source) -> None:
+def test_a_thousand_assets_are_exchanged_by_few_threads(cache: LeaseCache, source: Source) -> None:
     source.gate.clear()
-    assets = [Asset(INSTANCE, f"{n:08d}-4b5a-6978-8796-a5b4c3d2e1f0") for n in range(12)]
+    assets = [Asset(INSTANCE, f"{n:08d}-4b5a-6978-8796-a5b4c3d2e1f0") for n in range(1000)]
     waiting = [cache.request(asset) for asset in assets]
-    assert source.exchanges.total() <= 4
+    assert sum(thread.name == "lindi-exchange" for thread in threading.enumerate()) <= 32
     source.gate.set()
     for one in waiting:
         settle(one.result(WAIT_S))
-    assert source.exchanges.total() == 12
+    assert source.exchanges.total() == 1000
+
+
+def test_the_source_is_told_which_lease_was_refused_and_an_exchange_under_way_can_be_seen(
+    cache: LeaseCache, source: Source, clock: Clock
+) -> None:
+    first = cache.get(ASSET)
+    assert cache.upcoming(ASSET) is None
+    source.gate.clear()
+    renewing = cache.renew(ASSET, first)
+    assert cache.upcoming(ASSET) is renewing
+    source.gate.set()
+    second = settle(renewing.result(WAIT_S))
+    assert source.refused == [None, first]
+    clock.now += source.lifetime_s - 1
+    assert cache.get(ASSET) is not second
+    assert source.refused == [None, first, None]
+
+
+def test_assets_that_nobody_uses_any_more_are_forgotten(
+    cache: LeaseCache, source: Source, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lindi_dask.archive.lease._KEPT", 10)
+    assets = [Asset(INSTANCE, f"{n:08d}-4b5a-6978-8796-a5b4c3d2e1f0") for n in range(20)]
+    for asset in assets[:10]:
+        cache.get(asset)
+    clock.now += source.lifetime_s + 1
+    cache.get(assets[10])
+    assert set(cache._entries) == {assets[10]}
