@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 INSTANCE = Instance("local", "http://127.0.0.1:1/api", ("LOCAL_API_KEY",))
 WAIT_S = 20.0
+COMM = SimpleNamespace(peer_address="tcp://127.0.0.1:1")
 
 
 def asset(number: int) -> Asset:
@@ -206,18 +207,33 @@ class Worker:
         self._held[asset] = lease["number"], now + left - advance, now + left
 
 
+async def started(archive_url: str) -> tuple[LeaseBroker, SimpleNamespace]:
+    """A broker at work, and what stands for its scheduler: a place for its handlers."""
+    scheduler = SimpleNamespace(handlers={}, plugins={}, log_event=lambda *_: None)
+    broker = LeaseBroker((("local", archive_url),), None)
+    await broker.start(scheduler)
+    return broker, scheduler
+
+
 async def exchanges_of(workers: int, lifetime_s: float, lasting_s: float) -> int:
+    """Let workers ask the broker's own handler for 20 assets for some time, by a clock that is passed in."""
     clock = Clock()
     source = Source(clock, lifetime_s)
-    leases = SharedLeases(source, clock=clock)
+    broker, scheduler = await started("http://127.0.0.1:1/api")
+    broker._leases = SharedLeases(source, clock=clock)
     crowd = [Worker(number) for number in range(workers)]
     assets = [asset(number) for number in range(20)]
     end = clock.now + lasting_s
     while clock.now < end:
         for worker in crowd:
-            wishes = worker.wishes(assets, clock.now)
-            for one, have in wishes:
-                worker.take(one, await get(leases, one, have), clock.now)
+            due = worker.wishes(assets, clock.now)
+            while due:
+                wishes = [Wish.of(one, have, refused=False).message() for one, have in due]
+                answers = await scheduler.handlers[LEASES](COMM, wishes, WAIT_S)
+                for (one, _), answer in zip(due, answers, strict=True):
+                    if "lease" in answer:
+                        worker.take(one, answer["lease"], clock.now)
+                due = [one for one, answer in zip(due, answers, strict=True) if "pending" in answer]
         clock.now += lifetime_s / 60
     return source.exchanges.total()
 
@@ -239,11 +255,8 @@ async def test_a_thousand_workers_are_answered_in_no_time_when_no_exchange_is_du
 ) -> None:
     monkeypatch.setenv("LOCAL_API_KEY", archive.owner_token)
     assets = [archive.add(b"x" * 100, path=f"{number}.nwb") for number in range(20)]
-    scheduler = SimpleNamespace(handlers={}, plugins={}, log_event=lambda *_: None)
-    broker = LeaseBroker((("local", archive.api_url),), None)
-    await broker.start(scheduler)
+    broker, scheduler = await started(archive.api_url)
     ask = scheduler.handlers[LEASES]
-    comm = SimpleNamespace(peer_address="tcp://127.0.0.1:1")
     wishes = [Wish("local", one.id).message() for one in assets]
     took_s: list[float] = []
 
@@ -252,11 +265,11 @@ async def test_a_thousand_workers_are_answered_in_no_time_when_no_exchange_is_du
         for _ in range(3):
             due = asyncio.get_running_loop().time() + rng.uniform(0.0, 2.0)
             await asyncio.sleep(due - asyncio.get_running_loop().time())
-            answers = await ask(comm, wishes, WAIT_S)
+            answers = await ask(COMM, wishes, WAIT_S)
             took_s.append(asyncio.get_running_loop().time() - due)
             assert all("lease" in answer for answer in answers)
 
-    while not all("lease" in answer for answer in await ask(comm, wishes, WAIT_S)):
+    while not all("lease" in answer for answer in await ask(COMM, wishes, WAIT_S)):
         pass
     await asyncio.gather(*(worker(number) for number in range(1000)))
     took_s.sort()
@@ -268,12 +281,9 @@ async def test_a_thousand_workers_are_answered_in_no_time_when_no_exchange_is_du
 
 
 async def test_nothing_but_an_asset_of_a_known_instance_is_exchanged(archive: EmbeddedArchive) -> None:
-    scheduler = SimpleNamespace(handlers={}, plugins={}, log_event=lambda *_: None)
-    broker = LeaseBroker((("local", archive.api_url),), None)
-    await broker.start(scheduler)
-    comm = SimpleNamespace(peer_address="tcp://127.0.0.1:1")
+    broker, scheduler = await started(archive.api_url)
     bad = [Wish("elsewhere", asset(1).id), Wish("local", "../../users/me"), Wish("local", f"{asset(1).id}/../x")]
-    answers = await broker.leases(comm, [one.message() for one in bad], 1.0)
+    answers = await broker.leases(COMM, [one.message() for one in bad], 1.0)
     assert all(isinstance(read_error(answer["error"]), ConfigurationError) for answer in answers)
     assert archive.requests == ()
     with pytest.raises(ConfigurationError, match="built in"):
