@@ -16,7 +16,7 @@ from lindi_dask.listing import near
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lindi_dask.store import LindiStore
 
@@ -33,6 +33,7 @@ def open_store(
     concurrency: int | None = None,
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
+    api_keys: Mapping[str, Callable[[], str | None]] | None = None,
 ) -> LindiStore:
     """Return references as a read-only Zarr v3 store, for `da.from_zarr`, `zarr.open_group`, `xr.open_zarr`.
 
@@ -40,7 +41,7 @@ def open_store(
     ----------
     refs
         As for `StoreFactory`, or one.
-    instances, allow, concurrency, cache, cache_limit
+    instances, allow, concurrency, cache, cache_limit, api_keys
         As for `StoreFactory`.
 
     Raises
@@ -51,12 +52,18 @@ def open_store(
         If an option makes no sense.
     """
     if isinstance(refs, StoreFactory):
-        if any(option is not None for option in (instances, allow, concurrency, cache, cache_limit)):
+        if any(option is not None for option in (instances, allow, concurrency, cache, cache_limit, api_keys)):
             raise ConfigurationError("options belong to the StoreFactory: pass them where it is made.")
         factory = refs
     else:
         factory = StoreFactory(
-            refs, instances=instances, allow=allow, concurrency=concurrency, cache=cache, cache_limit=cache_limit
+            refs,
+            instances=instances,
+            allow=allow,
+            concurrency=concurrency,
+            cache=cache,
+            cache_limit=cache_limit,
+            api_keys=api_keys,
         )
     store = factory()
     store.references  # noqa: B018 - loads them: a broken file is an error here, not at the first block
@@ -72,13 +79,20 @@ def open_group(
     concurrency: int | None = None,
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
+    api_keys: Mapping[str, Callable[[], str | None]] | None = None,
 ) -> zarr.Group:
     """Return references, or the group at `path` in them, as a read-only `zarr.Group`.
 
     Parameters and errors are those of `open_store`; a path that isn't a group is a `RefsError`.
     """
     store = open_store(
-        refs, instances=instances, allow=allow, concurrency=concurrency, cache=cache, cache_limit=cache_limit
+        refs,
+        instances=instances,
+        allow=allow,
+        concurrency=concurrency,
+        cache=cache,
+        cache_limit=cache_limit,
+        api_keys=api_keys,
     )
     path = path.strip("/")
     _check_node(store, path, "group")
@@ -96,6 +110,7 @@ def open_array(
     concurrency: int | None = None,
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
+    api_keys: Mapping[str, Callable[[], str | None]] | None = None,
 ) -> da.Array:
     """Return the array at `path` as a dask array.
 
@@ -114,7 +129,7 @@ def open_array(
         first dimension, whole chunks, and all of the other dimensions), `{"time": "64 MiB"}` likewise by name (the
         array's own names; `time` is the first dimension of an NWB time series), or anything that dask takes: of blocks
         that cut chunks a `dask.array.PerformanceWarning` warns.
-    instances, allow, concurrency, cache, cache_limit
+    instances, allow, concurrency, cache, cache_limit, api_keys
         As for `StoreFactory`.
 
     Returns
@@ -128,7 +143,13 @@ def open_array(
         If the references can't be had, break their format, have no such array, or list it as one that can't be read.
     """
     store = open_store(
-        refs, instances=instances, allow=allow, concurrency=concurrency, cache=cache, cache_limit=cache_limit
+        refs,
+        instances=instances,
+        allow=allow,
+        concurrency=concurrency,
+        cache=cache,
+        cache_limit=cache_limit,
+        api_keys=api_keys,
     )
     path = path.strip("/")
     _check_node(store, path, "array")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from lindi_dask import process
-from lindi_dask.archive import UrlPolicy, configured_instances
+from lindi_dask.archive import UrlPolicy, configured_instances, offer_keys
 from lindi_dask.archive.urls import check_prefix
 from lindi_dask.config import configured
 from lindi_dask.content_cache import ContentCache
@@ -24,7 +24,7 @@ from lindi_dask.transport import cache_of
 from lindi_dask.types import DiskCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lindi_dask.loading import Found
     from lindi_dask.refs import References
@@ -70,6 +70,10 @@ class StoreFactory:
     cache_limit
         Bytes that the cache may take up, or a text such as `"50 GiB"`: the least recently used make way. From
         `lindi-dask.cache-limit` if not given.
+    api_keys
+        Functions that return the API key, by the name of its archive: `{"dandi": ask}`. Each is called, in any thread,
+        whenever a key is due, before the environment is looked at. They stay in this process, for all that it reads
+        from now on, and are never pickled: workers need a key of their own, or leases of the client's.
 
     Raises
     ------
@@ -90,11 +94,13 @@ class StoreFactory:
         concurrency: int | None = None,
         cache: str | os.PathLike[str] | Literal[False] | None = None,
         cache_limit: int | str | None = None,
+        api_keys: Mapping[str, Callable[[], str | None]] | None = None,
     ) -> None:
         entries = configured("instances") if instances is None else {k: {"api-url": v} for k, v in instances.items()}
         self._policy = UrlPolicy(
             configured_instances(entries), _allowed(configured("allow") if allow is None else allow)
         )
+        offer_keys(self._policy.instances, api_keys or {})
         self._concurrency = _positive(configured("concurrency") if concurrency is None else concurrency)
         self._cache = cache_of(
             configured("cache") if cache is None else cache,

@@ -65,6 +65,8 @@ class Asset:
     """None: `id` is a URL that needs no exchange"""
     id: str
     """the asset's UUID, lower case, or a URL"""
+    allow: tuple[str, ...] = ()
+    """of a plain URL: what else it may redirect to than https to public hosts, as in `UrlPolicy.allow`"""
 
     def __str__(self) -> str:
         if self.instance is None:

@@ -132,7 +132,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked: list[tuple[str, int]] = []
-        """path and status of each request"""
+        """path and status of each request, but for the looks at where a URL ends"""
         self.absent = 404
         """status for what is not there: S3 says 403 in a bucket that may not be listed"""
         self.port = Port()
@@ -149,7 +149,8 @@ class Site:
             answer = read(Blob(path.read_bytes()), range_header=ranges, if_none_match=tags)
             body = answer.body if isinstance(answer.body, bytes) else answer.body.read(0, len(answer.body))
             response = web.Response(status=answer.status, headers=answer.headers, body=body)
-        self.asked.append((request.path.lstrip("/"), response.status))
+        if request.headers.get("Range") != "bytes=0-0":
+            self.asked.append((request.path.lstrip("/"), response.status))
         return response
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ Control plane only: nothing here reads data.
 """
 
 from lindi_dask.archive.instances import BUILTIN, api_key, configured_instances
+from lindi_dask.archive.keys import offer_keys
 from lindi_dask.archive.lease import LeaseCache, LeaseSource, settle
 from lindi_dask.archive.resolver import Resolver
 from lindi_dask.archive.urls import UrlPolicy
@@ -16,5 +17,6 @@ __all__ = [
     "UrlPolicy",
     "api_key",
     "configured_instances",
+    "offer_keys",
     "settle",
 ]

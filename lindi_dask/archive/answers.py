@@ -39,8 +39,8 @@ class Answer:
     """seconds, monotonic clock, when the request was sent"""
     received_at: float
     """seconds, monotonic clock, when the headers were there"""
-    with_key: bool
-    """whether the request carried an API key"""
+    key_place: str | None
+    """where the API key that the request carried was found; None: it carried none"""
 
 
 def read_answer(answer: Answer, asset: Asset, clock: ArchiveClock) -> Lease:
@@ -81,7 +81,11 @@ def _lease(answer: Answer, asset: Asset, instance: Instance, clock: ArchiveClock
     if url.scheme == "http" and not (instance.is_loopback and url.is_loopback):
         reason = "the archive redirected to plain http"
         raise UrlRefused(f"{asset}: {reason}, which is not followed.", reason=reason)
-    if url.origin == split_url(instance.api_url).origin:
+    api = split_url(instance.api_url)
+    if url.is_private and not api.is_private:
+        reason = f"the archive redirected to {url.root}, which is this machine or a private network"
+        raise UrlRefused(f"{asset}: {reason}; that is not followed.", reason=reason)
+    if url.origin == api.origin:
         reason = "the archive redirected to itself and not to its storage"
         raise UrlRefused(f"{asset}: {reason}.", reason=reason)
     now = answer.received_at
@@ -97,10 +101,11 @@ def _lease(answer: Answer, asset: Asset, instance: Instance, clock: ArchiveClock
 def _error(answer: Answer, asset: Asset, instance: Instance) -> LindiError:
     variable = instance.key_variables[0]
     match answer.status:
-        case 401 if answer.with_key:
+        case 401 if answer.key_place is not None:
             return AuthenticationError(
-                f"{asset}: the archive at {instance.api_url} does not know the key in {variable}. Copy it anew from "
-                "your account's page there, and set it wherever blocks are read (on a cluster: on its workers).",
+                f"{asset}: the archive at {instance.api_url} does not know the key in {answer.key_place}. Copy it "
+                "anew from your account's page there, and set it wherever blocks are read (on a cluster: on its "
+                "workers).",
                 asset=str(asset),
                 variable=variable,
             )
@@ -113,9 +118,10 @@ def _error(answer: Answer, asset: Asset, instance: Instance) -> LindiError:
             )
         case 403:
             return PermissionDenied(
-                f"{asset}: the archive denies this asset to the owner of the key in {variable}. Either you are not an "
-                "owner of its embargoed dandiset (ask one to add you), or the asset was replaced: every edit of its "
-                "metadata gives it a new id, and the references still name the old one.",
+                f"{asset}: the archive denies this asset to the owner of the key in "
+                f"{answer.key_place or variable}. Either you are not an owner of its embargoed dandiset (ask one to "
+                "add you), or the asset was replaced: every edit of its metadata gives it a new id, and the references "
+                "still name the old one.",
                 asset=str(asset),
             )
         case 404:

@@ -12,7 +12,7 @@ from lindi_dask.types import Instance
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BUILTIN", "api_key", "configured_instances", "make_instance"]
+__all__ = ["BUILTIN", "api_key", "checked_key", "configured_instances", "make_instance"]
 
 BUILTIN: tuple[Instance, ...] = (
     Instance("dandi", "https://api.dandiarchive.org/api", ("DANDI_API_KEY",)),
@@ -109,11 +109,17 @@ def api_key(instance: Instance, environ: Mapping[str, str]) -> str | None:
         If the key holds what no header can (such as a line break in its midst); the message does not show it.
     """
     for variable in instance.key_variables:
-        key = environ.get(variable, "").strip()
-        if key:
-            if not key.isascii() or not key.isprintable() or " " in key:
-                raise ConfigurationError(
-                    f"{variable} does not hold an API key: it has blanks or characters outside ASCII."
-                )
+        key = checked_key(environ.get(variable, ""), variable)
+        if key is not None:
             return key
     return None
+
+
+def checked_key(text: str, place: str) -> str | None:
+    """Return a key, or None for a blank; `ConfigurationError`, which does not show it, if no header can hold it."""
+    key = text.strip()
+    if not key:
+        return None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(f"{place} does not hold an API key: it has blanks or characters outside ASCII.")
+    return key

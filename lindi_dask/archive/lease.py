@@ -1,6 +1,6 @@
 """The leases of this process: one exchange at a time for an asset, renewed ahead of expiry.
 
-Knows nothing of HTTP: a `LeaseSource` does the exchanges.
+Knows nothing of HTTP: a `LeaseSource` does the exchanges. Plain URLs have leases too: on where their redirects end.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lindi_dask.archive.plain import PlainUrls
 from lindi_dask.errors import LindiError
 from lindi_dask.types import Asset, Lease
 
@@ -73,12 +74,17 @@ class LeaseCache:
     ----------
     source
         Does the exchanges, in threads of this cache, at most 32 at a time.
+    plain
+        The same for plain URLs; None: `PlainUrls`.
     clock
         Monotonic seconds.
     """
 
-    def __init__(self, source: LeaseSource, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, source: LeaseSource, *, plain: LeaseSource | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._source = source
+        self._plain = PlainUrls() if plain is None else plain
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[Asset, _Entry] = {}
@@ -92,8 +98,6 @@ class LeaseCache:
         many waiters would share. It can't be cancelled.
         """
         now = self._clock()
-        if asset.instance is None:
-            return _done(Lease(asset.id, now, math.inf, math.inf))
         with self._lock:
             entry = self._entries.setdefault(asset, _Entry())
             lease = entry.lease
@@ -125,8 +129,6 @@ class LeaseCache:
         The first caller starts an exchange, the others wait for it; those that come later get what it brought.
         """
         now = self._clock()
-        if asset.instance is None:
-            return _done(refused)
         with self._lock:
             entry = self._entries.setdefault(asset, _Entry())
             if entry.lease is refused:
@@ -175,7 +177,8 @@ class LeaseCache:
     def _exchange(self, asset: Asset, entry: _Entry, refused: Lease | None) -> None:
         outcome: Lease | LindiError
         try:
-            outcome = self._source.exchange(asset, refused)
+            source = self._plain if asset.instance is None else self._source
+            outcome = source.exchange(asset, refused)
         except LindiError as error:
             outcome = error.fresh()
         except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it

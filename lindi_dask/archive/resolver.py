@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.cookiejar
 import math
 import os
-import secrets
 import threading
 import time
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import requests
@@ -16,28 +13,29 @@ from requests.auth import AuthBase
 
 from lindi_dask.archive.answers import Answer, read_answer
 from lindi_dask.archive.expiry import ArchiveClock
-from lindi_dask.archive.instances import api_key
+from lindi_dask.archive.keys import find_key
+from lindi_dask.archive.names import Names
 from lindi_dask.errors import ArchiveUnavailable, ConfigurationError, LindiError
+from lindi_dask.network import Control
 from lindi_dask.retry import EXCHANGE, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from lindi_dask.archive.keys import Key
     from lindi_dask.types import Asset, Instance, Lease
 
 __all__ = ["Resolver"]
 
 _AT_ONCE = 4  # exchanges of one archive
 _TIMEOUT_S = (5.0, 30.0)  # to connect, to answer
-# What an archive's operators see: which program, and (at random, for one process's life) which process of it
-USER_AGENT = f"lindi-dask/{version('lindi-dask')} process/{secrets.token_hex(4)}"
 
 
 class Resolver:
     """Exchanges assets for leases at the archive's API, with retries.
 
     At most four requests are on their way to one archive at a time. When it asks to wait (`Retry-After`), no other
-    exchange is tried there before the time is up. Keys are looked up in the environment at each exchange and never
+    exchange is tried there before the time is up. Keys are looked up at each exchange (see `find_key`) and never
     kept. Thread-safe; does not pickle.
 
     Parameters
@@ -62,7 +60,8 @@ class Resolver:
         self._retry = retry
         self._clock = clock
         self._sleep = sleep
-        self._session = _session()
+        self._control = Control()
+        self._names = Names()
         self._lock = threading.Lock()
         self._archives: dict[Instance, _Archive] = {}
 
@@ -96,23 +95,19 @@ class Resolver:
             raise ArchiveUnavailable(
                 f"{asset}: the archive at {instance.api_url} asked to wait.", retry_after_s=asked_to_wait_s
             )
-        key = api_key(instance, self._environ)
+        key = find_key(instance, self._environ)
         sent_at = self._clock()
         failure: LindiError | None = None
         try:
-            with self._session.get(
-                f"{instance.api_url}/assets/{asset.id}/download/",
-                auth=_TokenAuth(key),
-                allow_redirects=False,
-                stream=True,  # only the headers matter, and a body may be a whole file
-                timeout=_TIMEOUT_S,
+            with self._control.get(
+                f"{instance.api_url}/assets/{asset.id}/download/", auth=_TokenAuth(key), timeout=_TIMEOUT_S
             ) as response:
                 answer = Answer(
                     status=response.status_code,
                     headers=response.headers,
                     sent_at=sent_at,
                     received_at=self._clock(),
-                    with_key=key is not None,
+                    key_place=None if key is None else key.place,
                 )
         except requests.RequestException as error:
             # requests' errors hold the request, and with it the key: ours is raised outside this block
@@ -121,11 +116,13 @@ class Resolver:
             raise failure
         try:
             with archive.lock:
-                return read_answer(answer, asset, archive.clock)
+                lease = read_answer(answer, asset, archive.clock)
         except ArchiveUnavailable as unavailable:
             if unavailable.retry_after_s:
                 archive.closed_until = max(archive.closed_until, answer.received_at + unavailable.retry_after_s)
             raise
+        self._names.check_storage(lease.url, asset)
+        return lease
 
 
 class _Archive:
@@ -139,22 +136,15 @@ class _Archive:
 
 
 class _TokenAuth(AuthBase):
-    """Sets the key, or none; that there is an auth object at all keeps requests from asking .netrc."""
+    """Sets the key, or none."""
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, key: Key | None) -> None:
         self._key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._key is not None:
-            request.headers["Authorization"] = f"token {self._key}"
+            request.headers["Authorization"] = f"token {self._key.value}"
         return request
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.headers["User-Agent"] = USER_AGENT
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    return session
 
 
 def _connection_error(error: requests.RequestException, asset: Asset, instance: Instance) -> LindiError:
@@ -163,10 +153,10 @@ def _connection_error(error: requests.RequestException, asset: Asset, instance: 
         case requests.exceptions.SSLError():
             return ConfigurationError(
                 f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
-                "REQUESTS_CA_BUNDLE to its file."
+                "lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
             )
         case requests.exceptions.ProxyError():
-            return ArchiveUnavailable(f"{where} can't be reached through the proxy in HTTPS_PROXY.")
+            return ArchiveUnavailable(f"{where} can't be reached through the proxy of the environment (HTTPS_PROXY).")
         case requests.exceptions.ConnectTimeout():
             return ArchiveUnavailable(f"{where} did not take a connection within {_TIMEOUT_S[0]:.0f} s.")
         case requests.exceptions.Timeout():

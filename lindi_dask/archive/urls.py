@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lindi_dask.refs.references import Source
     from lindi_dask.types import Base, Instance
 
-__all__ = ["SplitUrl", "UrlPolicy", "check_prefix", "split_url"]
+__all__ = ["SplitUrl", "UrlPolicy", "check_prefix", "is_allowed", "is_private_address", "split_url"]
 
 _AUTHORITY = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -23,7 +23,9 @@ _DOWNLOAD = re.compile(rf"/(?:dandisets/[^/]+/versions/[^/]+/)?assets/({_UUID})/
 _DEFAULT_PORT = {"http": 80, "https": 443}
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a host whose last label is one is read as an IPv4 address: 127.1, 0x7f.1
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # outside it are, among others, IPv4 addresses in disguise
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # https://www.rfc-editor.org/rfc/rfc6052
 _SHOWN = 200
+_USER = re.compile(r"(^|[/\\])[^/\\@]*@")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; S3's certificate does not hold
 # for the host of a bucket with a dot in its name
@@ -73,9 +75,7 @@ class SplitUrl:
         address = self._address
         if address is None:
             return self.host == "localhost" or self.host.endswith((".localhost", ".local", ".internal"))
-        if address.version == 6 and (address not in _GLOBAL_UNICAST or address.sixtofour is not None):
-            return True
-        return not address.is_global or address.is_multicast
+        return _is_private(address)
 
     @property
     def _bracketed(self) -> str:
@@ -87,6 +87,23 @@ class SplitUrl:
             return ipaddress.ip_address(self.host)
         except ValueError:
             return None
+
+
+def is_private_address(text: str) -> bool:
+    """Return whether an address that a name stands for is this machine, or in a network that the internet can't reach.
+
+    Where a network has only IPv6, its resolver writes public IPv4 addresses below 64:ff9b::/96: those are looked into.
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])  # behind it is the interface of a link-local address
+    if address.version == 6 and address in _NAT64:
+        address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return _is_private(address)
+
+
+def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if address.version == 6 and (address not in _GLOBAL_UNICAST or address.sixtofour is not None):
+        return True
+    return not address.is_global or address.is_multicast
 
 
 def split_url(url: str) -> SplitUrl:
@@ -175,11 +192,15 @@ class UrlPolicy:
         Raises
         ------
         UrlRefused
-            If it may not be read. The message names the remedy.
+            If it may not be read. The message names the URL, without its query, and the remedy.
         """
         if source.data is not None:
             raise TypeError("the bytes of this source are here already")
-        return Target(self._place(source.url, base), source.etag, source.size)
+        try:
+            return Target(self._place(source.url, base), source.etag, source.size)
+        except UrlRefused as refused:
+            reason = refused.reason
+        raise UrlRefused(f"The URL {_shown(source.url)} in the references may not be read: {reason}.", reason=reason)
 
     def _place(self, url: str, base: Base) -> Asset | LocalFile:
         if url == "":
@@ -264,20 +285,32 @@ class UrlPolicy:
                         "(.../assets/<id>/download/)"
                     )
                 return Asset(instance, match[1].lower())
-        prefixes = (prefix for prefix in self.allow if _local_prefix(prefix) is None)
-        if any(_has_prefix(parts, split_url(prefix)) for prefix in prefixes):
-            return Asset(None, parts.rebuilt)
-        origin = parts.root
-        if parts.scheme != "https":
-            raise _refused(
-                f"{origin} is plain http; if it is to be trusted, pass allow=[{origin!r}], and if it is an archive, "
-                "register it as an instance"
-            )
-        if parts.is_private:
-            raise _refused(
-                f"{origin} is this machine or a private network; if it is to be trusted, pass allow=[{origin!r}]"
-            )
-        return Asset(None, parts.rebuilt)
+        is_allowed(parts, self.allow)
+        return Asset(None, parts.rebuilt, self.allow)
+
+
+def is_allowed(parts: SplitUrl, allow: tuple[str, ...]) -> bool:
+    """Return whether a plain URL has a prefix that the user allowed; if not, it must be https to a public host.
+
+    Raises
+    ------
+    UrlRefused
+        If it may not be read. The message names the remedy.
+    """
+    prefixes = (prefix for prefix in allow if _local_prefix(prefix) is None)
+    if any(_has_prefix(parts, split_url(prefix)) for prefix in prefixes):
+        return True
+    origin = parts.root
+    if parts.scheme != "https":
+        raise _refused(
+            f"{origin} is plain http; if it is to be trusted, pass allow=[{origin!r}], and if it is an archive, "
+            "register it as an instance"
+        )
+    if parts.is_private:
+        raise _refused(
+            f"{origin} is this machine or a private network; if it is to be trusted, pass allow=[{origin!r}]"
+        )
+    return False
 
 
 def check_prefix(prefix: str) -> None:
@@ -326,6 +359,11 @@ def _has_prefix(parts: SplitUrl, prefix: SplitUrl) -> bool:
         return False
     folder = prefix.path if prefix.path.endswith("/") else f"{prefix.path}/"
     return parts.path == prefix.path or parts.path.startswith(folder)
+
+
+def _shown(url: str) -> str:
+    """Return a URL, whatever it holds, as it can be shown: no query, which may be a signature, and no user."""
+    return ascii(_USER.sub(r"\1", re.split(r"[?#]", url, maxsplit=1)[0])[:_SHOWN])
 
 
 def _refused(reason: str) -> UrlRefused:

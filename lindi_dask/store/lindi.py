@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lindi_dask import codecs, process
-from lindi_dask.errors import CorruptChunk, InvalidReferences, UnsupportedArray
+from lindi_dask.errors import CorruptChunk, InvalidReferences, UnsupportedArray, UrlRefused
 from lindi_dask.refs import MISSING, WHOLE, Locations, References, follow
 from lindi_dask.store.gets import bounds, gets_of, located, places_of
 
@@ -183,11 +183,19 @@ class LindiStore(codecs.BulkStore):
             def select(indices: NDArray[np.intp], views: list[memoryview]) -> None:
                 pad(indices, views if selection is None else [_selected(view, selection, path) for view in views])
 
-            await self._fetch(locations, np.flatnonzero(~here), select, failed)
+            await self._fetch(path, locations, np.flatnonzero(~here), select, failed)
 
-    async def _fetch(self, locations: Locations, at: NDArray[np.intp], deliver: Deliver, failed: Failed | None) -> None:
+    async def _fetch(
+        self, path: str, locations: Locations, at: NDArray[np.intp], deliver: Deliver, failed: Failed | None
+    ) -> None:
         remote = locations[at]
-        targets = {number: self._target(number) for number in np.unique(remote.sources).tolist()}
+        refused = None
+        try:
+            targets = {number: self._target(number) for number in np.unique(remote.sources).tolist()}
+        except UrlRefused as error:
+            refused = UrlRefused(f"/{path}: {error}", reason=error.reason)
+        if refused is not None:
+            raise refused
         fetching = process.reader(self._factory.concurrency, self._factory.cache).fetch(
             targets,
             remote,

@@ -166,9 +166,10 @@ class LeasedStores:
             if not isinstance(outcome, Refusal):
                 return outcome
             alive = not outcome.expired and sent_at < lease.expires_at
-            if asset.instance is None or (alive and denied):
+            if (alive and denied) or lease.url == asset.id:
+                again = "" if lease.url == asset.id else ", with a fresh URL too"
                 raise PermissionDenied(
-                    f"{asset}: the storage host denies this file ({outcome.code}), with a fresh URL too.",
+                    f"{asset}: the storage host denies this file ({outcome.code}){again}.",
                     asset=str(asset),
                 )
             denied = denied or alive

@@ -93,7 +93,7 @@ def _without_status(text: str, where: str) -> LindiError:
     if "InvalidCertificate(" in text:
         return ConfigurationError(
             f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
-            "SSL_CERT_FILE to its file."
+            "lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
         )
     if "MissingContentLength" in text:
         return LindiError(

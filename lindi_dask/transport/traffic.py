@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from obstore.store import HTTPStore
 
+from lindi_dask.network import data_options
 from lindi_dask.transport.adaptive import Link, Window
 from lindi_dask.transport.counters import Counters
 from lindi_dask.transport.hedging import Hedging
@@ -87,6 +88,7 @@ class Traffic:
                 "pool_idle_timeout": _IDLE_TIMEOUT,
                 "pool_max_idle_per_host": str(_IDLE_CONNECTIONS),
                 "user_agent": "lindi-dask",
+                **data_options(lease.url),
             }
             store = HTTPStore.from_url(lease.url, client_options=options, retry_config={"max_retries": 0})
             self._stores[key] = lease.url, store

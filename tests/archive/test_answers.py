@@ -51,7 +51,9 @@ def read(
 ) -> Lease:
     fields: dict[str, str | None] = {"Date": formatdate(NOW, usegmt=True), **headers}
     given = CaseInsensitiveDict({name: value for name, value in fields.items() if value is not None})
-    answer = Answer(status, given, sent_at=SENT_AT, received_at=RECEIVED_AT, with_key=with_key)
+    answer = Answer(
+        status, given, sent_at=SENT_AT, received_at=RECEIVED_AT, key_place="LOCAL_API_KEY" if with_key else None
+    )
     return read_answer(answer, asset, clock or ArchiveClock())
 
 

@@ -222,12 +222,13 @@ def test_a_lease_refused_long_ago_does_not_cost_the_lease_of_today(cache: LeaseC
     assert source.exchanges[ASSET] == 2
 
 
-def test_a_plain_url_is_a_lease_of_its_own_that_never_expires(cache: LeaseCache, source: Source, clock: Clock) -> None:
+def test_a_plain_url_is_a_matter_of_the_source_for_plain_urls(source: Source, clock: Clock) -> None:
+    plain = Source(clock)
+    cache = LeaseCache(source, plain=plain, clock=clock)
     asset = Asset(None, "https://example.org/file.nwb")
-    assert cache.get(asset).url == asset.id
-    clock.now += 1e9
-    assert cache.get(asset).url == asset.id
-    assert not source.exchanges
+    cache.get(asset)
+    cache.get(ASSET)
+    assert (source.exchanges, plain.exchanges) == ({ASSET: 1}, {asset: 1})
 
 
 def test_a_thousand_assets_are_exchanged_by_few_threads(cache: LeaseCache, source: Source) -> None:

@@ -598,7 +598,9 @@ def test_a_remote_folder_has_the_policy_of_all_urls() -> None:
     loopback = RemoteFolder("http://127.0.0.1:8000/data/")
     with pytest.raises(UrlRefused, match="plain http"):
         place("x", loopback)
-    assert place("x", loopback, ("http://127.0.0.1:8000/data",)) == Asset(None, "http://127.0.0.1:8000/data/x")
+    assert place("x", loopback, ("http://127.0.0.1:8000/data",)) == Asset(
+        None, "http://127.0.0.1:8000/data/x", ("http://127.0.0.1:8000/data",)
+    )
     with pytest.raises(UrlRefused, match="not at an asset's download"):
         place("x", RemoteFolder(f"{API}/assets/"))
 

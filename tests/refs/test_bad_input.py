@@ -164,8 +164,9 @@ def bundle(name: str, reason: str, content: Content) -> Case:
     return load(content, what)
 
 
-def refused(reason: str, content: Content, **options: Any) -> Case:
-    return read("UrlRefused", f"A URL in the references may not be read: {reason}.", content, **options)
+def refused(reason: str, content: Content, *, url: str | None = None, **options: Any) -> Case:
+    what = "A URL in the references" if url is None else f"/a: The URL {url!r} in the references"
+    return read("UrlRefused", f"{what} may not be read: {reason}.", content, **options)
 
 
 DEEP = b"[" * 100_000
@@ -453,10 +454,12 @@ CASES: dict[str, Case] = {
     "an absolute path": refused(
         "it is a local path outside of the references' own folder; if it is to be trusted, pass allow=['/etc']",
         references(entries={"a/0": ["/etc/passwd", 0, 8]}),
+        url="/etc/passwd",
     ),
     "a file URL": refused(
         "it is a local path outside of the references' own folder; if it is to be trusted, pass allow=['/etc']",
         references(entries={"a/0": ["file:///etc/passwd", 0, 8]}),
+        url="file:///etc/passwd",
     ),
     "a path outside of what is allowed": refused(
         "the file /etc/passwd lies outside of the folders that they may reach; if it is to be trusted, pass "

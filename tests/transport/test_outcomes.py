@@ -218,7 +218,7 @@ async def test_a_host_with_a_certificate_of_its_own_is_a_matter_of_configuration
     async with host(context) as url:
         _, outcome = await failure(f"{url}/whole/200")
     assert type(outcome) is ConfigurationError
-    assert "SSL_CERT_FILE" in str(outcome)
+    assert "lindi-dask.ca-bundle" in str(outcome)
     assert_no_secret(outcome)
 
 
