@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,9 @@ from lindi_dask.testing.s3 import blob_path
 from lindi_dask.testing.signing import Signer
 from lindi_dask.testing.spoil import spoil
 from lindi_dask.testing.wire import Wire
+
+Presign = Callable[[str, int], str]
+"""Takes an object's key and a lifetime in seconds; gives a presigned URL."""
 
 _ROUTE = re.compile(
     r"/api(?:/dandisets/(?P<dandiset>\d{6})/versions/(?:draft|0\.\d{6}\.\d{4}))?"
@@ -140,6 +144,7 @@ class ApiHost:
         ledger: Ledger,
         *,
         s3_url: str,
+        presign: Presign | None = None,
     ) -> None:
         self._conditions = conditions
         self._registry = registry
@@ -147,6 +152,7 @@ class ApiHost:
         self._faults = faults
         self._ledger = ledger
         self._s3_url = s3_url
+        self._presign = presign
         self._throttle = Throttle()
         self._wire = Wire(conditions)
 
@@ -217,6 +223,8 @@ class ApiHost:
         if entry.blob is None:
             raise TypeError("a Zarr asset has no blob")
         lifetime_s = self._conditions.lifetime_s
+        if self._presign is not None:
+            return _redirect(self._presign(entry.blob.key, lifetime_s))
         dead = fault is not None and fault.kind == "dead-lease"
         location = self._signer.presign(
             self._s3_url + blob_path(entry.blob.key),
@@ -225,7 +233,11 @@ class ApiHost:
             filename=entry.path.rpartition("/")[2],
             exchange=exchange or 0,
         )
-        return Answer(302, {"Location": location, "Content-Type": "text/html; charset=utf-8"})
+        return _redirect(location)
+
+
+def _redirect(location: str) -> Answer:
+    return Answer(302, {"Location": location, "Content-Type": "text/html; charset=utf-8"})
 
 
 def _withholds(fault: Fault | None) -> bool:

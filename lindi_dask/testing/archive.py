@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from lindi_dask.testing.api import ApiHost
+from lindi_dask.testing.api import ApiHost, Presign
 from lindi_dask.testing.assets import Asset, Entry, Registry
 from lindi_dask.testing.blobs import Blob, FileBlob
 from lindi_dask.testing.conditions import Conditions
@@ -37,6 +37,9 @@ class EmbeddedArchive(Conditions):
         The instance's name in the configuration that `environ` makes.
     port, s3_port
         Ports of the API host and of the S3 host; 0: whichever are free.
+    presign
+        Signs the URLs of another S3 host, which has the objects, in place of our own: called with an object's key and
+        the seconds that its URL is to live.
 
     Examples
     --------
@@ -59,6 +62,7 @@ class EmbeddedArchive(Conditions):
         name: str = "local",
         port: int = 0,
         s3_port: int = 0,
+        presign: Presign | None = None,
     ) -> None:
         super().__init__(
             lifetime_s=lifetime_s,
@@ -71,6 +75,7 @@ class EmbeddedArchive(Conditions):
         )
         self._name = name
         self._wanted_ports = (port, s3_port)
+        self._presign = presign
         self._ports: tuple[Port, Port] | None = None
         self._server: ServerThread | None = None
         self._closed = False
@@ -120,7 +125,7 @@ class EmbeddedArchive(Conditions):
             api, s3 = self._ports
             server = ServerThread(
                 [
-                    (api.lend(), ApiHost(*shared, s3_url=self.s3_url).handle),
+                    (api.lend(), ApiHost(*shared, s3_url=self.s3_url, presign=self._presign).handle),
                     (s3.lend(), S3Host(*shared).handle),
                 ]
             )
