@@ -18,9 +18,10 @@
     ├── UnavailableError          wait, then try again
     │   ├── ArchiveUnavailable
     │   └── StorageUnavailable
-    └── DataError                 give up: the bytes are not what the references say
-        ├── SourceMismatch
-        └── CorruptChunk
+    ├── DataError                 give up: the bytes are not what the references say
+    │   ├── SourceMismatch
+    │   └── CorruptChunk
+    └── InvalidSession            take it another way: the session itself breaks NWB's rules
 
 None of them derives from `KeyError` or `FileNotFoundError`: zarr takes those from a store for "this chunk was never
 written" and returns fill values. Each pickles with its attributes, so that an error on a worker is the same error
@@ -41,6 +42,7 @@ __all__ = [
     "DataError",
     "ForkedProcessError",
     "InvalidReferences",
+    "InvalidSession",
     "LindiError",
     "PermissionDenied",
     "RefsChanged",
@@ -249,4 +251,19 @@ class CorruptChunk(DataError):
     """
 
     key: str
+    reason: str
+
+
+class InvalidSession(LindiError):
+    """What a session holds breaks the rules of NWB: timestamps that go backwards, rows that end before they begin.
+
+    Attributes
+    ----------
+    path : str
+        Of the array, from the root of the file.
+    reason : str
+        Which rule it breaks.
+    """
+
+    path: str
     reason: str

@@ -28,6 +28,8 @@ LEVELS = [
     {"store"},
     {"factory"},
     {"arrays", "expanding", "cluster"},
+    {"nwb"},
+    {"xarray_backend"},
     {"testing"},
     {"__init__"},
     {"demo"},
