@@ -51,23 +51,43 @@ def open_store(
     ConfigurationError
         If an option makes no sense.
     """
+    store = factory_of(
+        refs,
+        instances=instances,
+        allow=allow,
+        concurrency=concurrency,
+        cache=cache,
+        cache_limit=cache_limit,
+        api_keys=api_keys,
+    )()
+    store.references  # noqa: B018 - loads them: a broken file is an error here, not at the first block
+    return store
+
+
+def factory_of(
+    refs: Refs,
+    *,
+    instances: Mapping[str, str] | None = None,
+    allow: Iterable[str] | None = None,
+    concurrency: int | None = None,
+    cache: str | os.PathLike[str] | Literal[False] | None = None,
+    cache_limit: int | str | None = None,
+    api_keys: Mapping[str, Callable[[], str | None]] | None = None,
+) -> StoreFactory:
+    """Return the recipe of references; parameters and errors are those of `open_store`."""
     if isinstance(refs, StoreFactory):
         if any(option is not None for option in (instances, allow, concurrency, cache, cache_limit, api_keys)):
             raise ConfigurationError("options belong to the StoreFactory: pass them where it is made.")
-        factory = refs
-    else:
-        factory = StoreFactory(
-            refs,
-            instances=instances,
-            allow=allow,
-            concurrency=concurrency,
-            cache=cache,
-            cache_limit=cache_limit,
-            api_keys=api_keys,
-        )
-    store = factory()
-    store.references  # noqa: B018 - loads them: a broken file is an error here, not at the first block
-    return store
+        return refs
+    return StoreFactory(
+        refs,
+        instances=instances,
+        allow=allow,
+        concurrency=concurrency,
+        cache=cache,
+        cache_limit=cache_limit,
+        api_keys=api_keys,
+    )
 
 
 def open_group(
