@@ -32,7 +32,7 @@ def test_the_python_blocks_run_as_they_stand(
     tmp_path: Path,
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     url = embedded_archive.add(data / "session.nwb").url
     (tmp_path / "session.lindi.json").write_text(json.dumps(session_refs(url)))
     script = tmp_path / "script.py"
