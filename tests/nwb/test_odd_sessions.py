@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import warnings
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import lindi_dask as ld
 from lindi_dask import errors
 from lindi_dask.nwb import NwbWarning, ragged_row
 
@@ -351,3 +353,22 @@ def test_a_group_in_a_group_with_the_same_dimensions_stays_apart(refs: Refs) -> 
     tree = tree_of(refs)
     assert tree["processing/t/inner"].to_dataset(inherit=False).sizes == {"inner_row": 2}
     assert tree["processing/t/inner"]["c"].sel(inner_row=6).item() == 6
+
+
+def test_a_tree_of_two_thousand_series_opens_without_a_request() -> None:
+    refs: Refs = {".zgroup": {"zarr_format": 2}, ".zattrs": {"neurodata_type": "NWBFile", "nwb_version": "2.9.0"}}
+    group(refs, "acquisition")
+    for i in range(2000):
+        group(refs, f"acquisition/s{i}", "TimeSeries")
+        array(refs, f"acquisition/s{i}/data", np.arange(10, dtype="<i2"), unit="V", conversion=0.5)
+        array(refs, f"acquisition/s{i}/starting_time", float(i), rate=10.0)
+    before = ld.stats()
+    started = time.monotonic()
+    tree = tree_of(refs)
+    took_s = time.monotonic() - started
+    print(f"{took_s:.1f} s")
+    assert took_s < 60
+    assert len(list(tree.subtree)) == 2002
+    read = ld.stats() - before
+    assert (read.requests, read.chunks) == (0, 0)
+    assert tree["acquisition/s1999"].sel(time=1999.5)["data"].item() == 2.5
