@@ -28,6 +28,7 @@ LEVELS = [
     {"store"},
     {"factory"},
     {"arrays", "expanding", "cluster"},
+    {"pynwb_session"},
     {"testing"},
     {"__init__"},
     {"demo"},
@@ -71,7 +72,15 @@ def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
 
 
 def test_the_planners_and_readings_of_answers_do_no_io() -> None:
-    pure = ["refs", "archive/urls.py", "archive/expiry.py", "archive/answers.py", "secrecy.py", "listing.py"]
+    pure = [
+        "refs",
+        "archive/urls.py",
+        "archive/expiry.py",
+        "archive/answers.py",
+        "secrecy.py",
+        "listing.py",
+        "session_card.py",
+    ]
     pure += ["transport/plan.py", "transport/etags.py", "transport/outcomes.py", "transport/compression.py"]
     pure += ["transport/intervals.py", "transport/hits.py"]
     io = {"requests", "obstore", "socket", "urllib.request", "http.client", "aiohttp", "time", "os", "subprocess"}
@@ -98,6 +107,7 @@ def test_the_public_names_are_these() -> None:
         "expand",
         "open_array",
         "open_group",
+        "open_nwb",
         "open_store",
         "stats",
     }
