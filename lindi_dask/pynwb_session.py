@@ -24,6 +24,8 @@ __all__ = ["open_nwb"]
 
 _CACHED_SPECIFICATIONS = ".specloc"  # the root's attribute that says where in the file they are
 
+_LOST_REFERENCE = b"<HDF5 object reference>"  # what kerchunk writes in place of one
+
 
 def open_nwb(
     refs: Refs,
@@ -86,7 +88,7 @@ def open_nwb(
         )
     except Exception as error:
         # hdmf wraps what a read raised in what it was building
-        failure = _ours(error)
+        failure = _ours(error) or _lost_references(store)
         if failure is None:
             raise
     raise failure
@@ -128,6 +130,16 @@ def _not_installed(missing: str) -> ConfigurationError:
 def _root_attributes(store: LindiStore) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(store.references.metadata.get("zarr.json", b"{}"))
     return document.get("attributes") or {}
+
+
+def _lost_references(store: LindiStore) -> RefsError | None:
+    """Return the error of references that pynwb can't build a session from, if it is for what kerchunk leaves out."""
+    if not any(_LOST_REFERENCE in document for document in store.references.metadata.values()):
+        return None
+    return RefsError(
+        f"{store}: these references do not say what HDF5's object references point at, as kerchunk's don't, and pynwb "
+        "can't build a session without that. Write them with LINDI; open_group and open_array read these as they are."
+    )
 
 
 def _ours(error: BaseException | None) -> LindiError | None:

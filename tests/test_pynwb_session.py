@@ -46,7 +46,7 @@ def test_without_hdmf_zarr_the_error_says_what_to_install(data: Path, monkeypatc
 
 
 def values_of(data: Any) -> Any:
-    """Return a dataset as plain Python values; references as object ids."""
+    """Return a dataset as what compares: plain values, bytes of numbers; references as object ids."""
     if hasattr(data, "object_id"):
         return f"-> {data.object_id}"
     if hasattr(data, "builder"):  # a reference that was not resolved
@@ -68,7 +68,10 @@ def values_of(data: Any) -> Any:
     if hasattr(data, "shape") and data.shape == ():
         return values_of(np.asarray(data)[()])
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str):
-        return [values_of(item) for item in data[:]]
+        items = data[:]
+        if isinstance(items, np.ndarray) and items.dtype.kind in "biuf":
+            return items.dtype.name, items.shape, items.tobytes()
+        return [values_of(item) for item in items]
     return data
 
 
@@ -306,14 +309,13 @@ def test_an_array_that_cannot_be_read_leaves_the_rest_of_the_session(data: Path,
 @reads
 def test_without_a_key_the_error_of_the_archive_comes_through(
     embedded_archive: EmbeddedArchive,
-    lindi_refs: Callable[[Path, str], dict[str, Any]],
+    session_refs: Callable[..., dict[str, Any]],
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("LOCAL_API_KEY", raising=False)
-    url = embedded_archive.add(data / "session.nwb").url
-    refs = lindi_refs(data / "session.nwb", url)
-    refs["refs"]["session_description/0"] = [url, 0, 100]  # a scalar that lies in the file: read at opening
+    refs = session_refs(embedded_archive.add(data / "session.nwb").url)
+    refs["refs"]["session_description/0"] = ["{{u1}}", 0, 100]  # a scalar that lies in the file: read at opening
     refs["refs"]["session_description/.zarray"] = {
         "zarr_format": 2, "shape": [1], "chunks": [1], "dtype": "<U25", "fill_value": "", "order": "C",
         "compressor": None, "filters": None,
@@ -329,6 +331,12 @@ def test_references_of_something_else_are_an_error(tmp_path: Path) -> None:
     path.write_text(json.dumps({".zgroup": {"zarr_format": 2}}))
     with pytest.raises(errors.RefsError, match=r"is not an NWB session.*open_group"):
         ld.open_nwb(path)
+
+
+@reads
+def test_references_that_lost_what_pynwb_needs_say_so(data: Path) -> None:
+    with pytest.raises(errors.RefsError, match=r"as kerchunk's don't.*Write them with LINDI"):
+        ld.open_nwb(data / "peers" / "kerchunk.json")
 
 
 @reads
