@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["describe"]
 
 _AT_ONCE: Final = 8  # values, and files, that are asked for at a time
-_MOST_ASKED: Final = 8  # files that are listed, and whose archive is asked whether they may be read
+_MOST_LISTED: Final = 8  # files; their archive is asked whether they may be read
 _ASKING: Final = RetryPolicy(attempts=3, total_s=10.0, first_s=0.5, cap_s=4.0, retry_on=ArchiveUnavailable)
 
 
 def describe(factory: StoreFactory, *, offline: bool = False, remote: bool = False) -> SessionCard:
     """Return the card of what references are of.
 
-    What can't be read stands in the card with the reason, and takes nothing else down with it.
+    What can't be read stands in the card with the reason, and takes nothing else down with it. Where the archive does
+    not give a file, only what the references hold themselves is read.
 
     Parameters
     ----------
@@ -58,22 +59,22 @@ def describe(factory: StoreFactory, *, offline: bool = False, remote: bool = Fal
     references, base = factory.load()
     rows = list_rows(references, measured=lambda manifest: not (remote and isinstance(manifest, RecordManifest)))
     facts, clocks = wanted(rows)
-    if offline:
-        here = _Here(references, factory.policy, base)
-        facts = {name: path for name, path in facts.items() if here.has(path)}
-        clocks = [path for path in clocks if here.has(path)]
     files = list(_files(references))
-    shown = files[:_MOST_ASKED]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
+        shown = files[:_MOST_LISTED]
+        states = list(pool.map(lambda source: _state(source, factory.policy, base, ask=not offline), shown))
+        if offline or any(state.reason is not None for state in states):
+            here = _Here(references, factory.policy, base)
+            facts = {name: path for name, path in facts.items() if here.has(path)}
+            clocks = [path for path in clocks if here.has(path)]
         read_facts = pool.map(lambda item: _fact(store, *item), facts.items())
         read_clocks = pool.map(lambda path: (path, _clock(store, path)), clocks)
-        states = pool.map(lambda source: _state(source, factory.policy, base, ask=not offline), shown)
         return card_of(
             rows,
             _root_attributes(references),
             list(read_facts),
             {path: clock for path, clock in read_clocks if clock is not None},
-            list(states),
+            states,
             more_sources=len(files) - len(shown),
         )
 

@@ -17,7 +17,6 @@ from lindi_dask.cli.info import info
 from lindi_dask.cli.terminal import Look
 from lindi_dask.describing import _ASKING
 from lindi_dask.errors import InvalidReferences
-from lindi_dask.session_card import wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +153,6 @@ def test_an_archive_that_is_down_takes_nothing_else_down(
     placed: Callable[..., Path], embedded_archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lindi_dask.describing._ASKING", dataclasses.replace(_ASKING, attempts=1))
-    monkeypatch.setattr("lindi_dask.describing.wanted", lambda rows: (wanted(rows)[0], []))  # no other reads
     path = placed()
     embedded_archive.stop()
     output = shown(path, "--instance", f"local={embedded_archive.api_url}")
