@@ -69,7 +69,7 @@ def values_of(data: Any) -> Any:
         return values_of(np.asarray(data)[()])
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str):
         items = data[:]
-        if isinstance(items, np.ndarray) and items.dtype.kind in "biuf":
+        if isinstance(items, np.ndarray) and items.dtype.kind in "biuf" and items.size > 100:  # attributes are lists
             return items.dtype.name, items.shape, items.tobytes()
         return [values_of(item) for item in items]
     return data
