@@ -214,6 +214,17 @@ def test_references_of_something_else_are_described_by_their_attributes_and_arra
     assert "  broken" in lines[lines.index("Can't be read") :]
 
 
+def test_of_many_files_only_the_first_are_listed(tmp_path: Path) -> None:
+    zarray = {"zarr_format": 2, "shape": [20], "chunks": [1], "dtype": "<f8", "fill_value": 0, "order": "C"}
+    chunks = {f"a/{n}": [f"https://host.example/{n}?X-Amz-Signature=secret", 0, 8] for n in range(20)}
+    refs = {"a/.zarray": text({**zarray, "compressor": None, "filters": None}), **chunks}
+    (tmp_path / "many.json").write_text(json.dumps({"version": 1, "refs": refs}))
+    output = shown(tmp_path / "many.json")
+    assert output.count("https://host.example/") == 8
+    assert "… and 12 more, not asked for\n" in output
+    assert "secret" not in output
+
+
 def text(value: object) -> object:
     """Return an entry as kerchunk writes it: metadata as text."""
     return json.dumps(value) if isinstance(value, dict) else value
