@@ -106,6 +106,12 @@ class ArrayRow:
         itemsize = _itemsize(self.dtype, self.fields)
         return None if itemsize is None else itemsize * math.prod(self.shape)
 
+    @property
+    def chunk_nbytes(self) -> int | None:
+        """Bytes of a whole chunk's elements, decoded; None if they differ in size."""
+        itemsize = _itemsize(self.dtype, self.fields)
+        return None if itemsize is None else itemsize * math.prod(self.chunk_shape)
+
 
 Row: TypeAlias = GroupRow | ArrayRow | LinkRow
 
@@ -337,6 +343,7 @@ def as_json(row: Row) -> dict[str, Any]:
         "conversion": row.conversion,
         "rate": row.rate,
         "chunk_shape": row.chunk_shape,
+        "chunk_nbytes": row.chunk_nbytes,
         "chunks": math.prod(row.grid),
         "codecs": row.codecs,
         "nbytes": row.nbytes,

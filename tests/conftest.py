@@ -27,6 +27,7 @@ pytest_plugins = ["lindi_dask.testing.fixtures"]
 
 DATA = Path(__file__).parent / "data"
 READER = Path(__file__).parent / "lindi_reader" / "read.py"
+WRITER = READER.with_name("write.py")
 LINDI_PYTHON = Path(os.environ.get("LINDI_PYTHON", Path(__file__).parent.parent / ".venv-lindi" / "bin" / "python"))
 
 Json = dict[str, Any]
@@ -105,17 +106,32 @@ def assert_equal_to_h5py() -> Callable[[zarr.Array[Any], h5py.Dataset], None]:
 @pytest.fixture(scope="session")
 def lindi() -> Callable[[Path, Path], Json]:
     """Describes a reference file as LINDI reads it."""
-    if not LINDI_PYTHON.is_file():
-        pytest.fail(f"LINDI has no environment at {LINDI_PYTHON}: make .venv-lindi, or set LINDI_PYTHON")
 
     def describe(references: Path, hdf5: Path) -> Json:
-        command = [str(LINDI_PYTHON), str(READER), str(references), str(hdf5)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, done.stderr
-        found: Json = json.loads(done.stdout)
+        found: Json = json.loads(_by_lindi(READER, references, hdf5))
         return found
 
     return describe
+
+
+@pytest.fixture(scope="session")
+def lindi_refs() -> Callable[[Path, str], Json]:
+    """Makes the reference file system of an HDF5 file by LINDI itself, for readers that find the file at a URL."""
+
+    def make(hdf5: Path, url: str) -> Json:
+        refs: Json = json.loads(_by_lindi(WRITER, hdf5, url))
+        return refs
+
+    return make
+
+
+def _by_lindi(script: Path, *arguments: object) -> str:
+    if not LINDI_PYTHON.is_file():
+        pytest.fail(f"LINDI has no environment at {LINDI_PYTHON}: make .venv-lindi, or set LINDI_PYTHON")
+    command = [str(LINDI_PYTHON), str(script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="session")

@@ -348,6 +348,7 @@ def test_rows_as_json_are_json_and_keep_all(form: References) -> None:
         "conversion": 1.95e-07,
         "rate": None,
         "chunk_shape": [4096, 16],
+        "chunk_nbytes": 131_072,
         "chunks": 15,
         "codecs": ["shuffle", "gzip"],
         "nbytes": 1920000,

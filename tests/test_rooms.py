@@ -25,12 +25,13 @@ LEVELS = [
     {"loading", "codecs"},
     {"lazy"},
     {"saving", "listing"},
-    {"store"},
+    {"store", "session_card"},
     {"factory"},
     {"arrays", "expanding", "cluster"},
     {"nwb"},
     {"xarray_backend"},
     {"testing"},
+    {"describing", "pynwb_session"},
     {"__init__"},
     {"demo"},
     {"cli"},
@@ -75,7 +76,7 @@ def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
 def test_the_planners_and_readings_of_answers_do_no_io() -> None:
     pure = ["refs", "archive/urls.py", "archive/expiry.py", "archive/answers.py", "secrecy.py", "listing.py"]
     pure += ["transport/plan.py", "transport/etags.py", "transport/outcomes.py", "transport/compression.py"]
-    pure += ["transport/intervals.py", "transport/hits.py"]
+    pure += ["session_card.py", "transport/intervals.py", "transport/hits.py"]
     io = {"requests", "obstore", "socket", "urllib.request", "http.client", "aiohttp", "time", "os", "subprocess"}
     for name in pure:
         place = PACKAGE / name
@@ -100,6 +101,7 @@ def test_the_public_names_are_these() -> None:
         "expand",
         "open_array",
         "open_group",
+        "open_nwb",
         "open_store",
         "stats",
     }

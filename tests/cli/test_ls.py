@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 import lindi_dask as ld
-from lindi_dask.cli.ls import _ASCII, _Look, _look, _size, ls
+from lindi_dask.cli.ls import ls
+from lindi_dask.cli.terminal import ASCII, Look, look_of
+from lindi_dask.cli.wording import size_text
 from lindi_dask.errors import AuthenticationError, RefsError, RefsUnreachable
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes the output that of a terminal."""
 
     def use(*, width: int, color: bool = False) -> None:
-        monkeypatch.setattr("lindi_dask.cli.ls._look", lambda *_, **__: _Look(width=width, color=color))
+        monkeypatch.setattr("lindi_dask.cli.ls.this_look", lambda: Look(width=width, color=color))
 
     return use
 
@@ -125,20 +127,20 @@ def test_colors_change_nothing_but_colors(data: Path, terminal: Callable[..., No
 @pytest.mark.parametrize(
     ("environ", "encoding", "is_terminal", "expected"),
     [
-        ({}, "utf-8", False, _Look()),
-        ({}, "ascii", False, _ASCII),
-        ({}, "latin-1", False, _ASCII),
-        ({}, "utf-8", True, _Look(color=True, width=91)),
-        ({"NO_COLOR": "1"}, "utf-8", True, _Look(width=91)),
-        ({"NO_COLOR": ""}, "utf-8", True, _Look(color=True, width=91)),
-        ({"TERM": "dumb"}, "utf-8", True, _Look(width=91)),
+        ({}, "utf-8", False, Look()),
+        ({}, "ascii", False, ASCII),
+        ({}, "latin-1", False, ASCII),
+        ({}, "utf-8", True, Look(color=True, width=91)),
+        ({"NO_COLOR": "1"}, "utf-8", True, Look(width=91)),
+        ({"NO_COLOR": ""}, "utf-8", True, Look(color=True, width=91)),
+        ({"TERM": "dumb"}, "utf-8", True, Look(width=91)),
     ],
 )
 def test_the_look_goes_by_terminal_encoding_and_no_color(
-    environ: dict[str, str], encoding: str, is_terminal: bool, expected: _Look, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], encoding: str, is_terminal: bool, expected: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "91")
-    assert _look(environ, encoding, is_terminal=is_terminal) == expected
+    assert look_of(environ, encoding, is_terminal=is_terminal) == expected
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
@@ -309,7 +311,7 @@ def test_prefixes_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_bytes_are_written_with_three_digits(nbytes: int, text: str) -> None:
-    assert _size(nbytes) == text
+    assert size_text(nbytes) == text
 
 
 # zarr's own

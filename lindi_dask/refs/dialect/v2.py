@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lindi_dask.refs.dialect.v2_codecs import v3_codecs
-from lindi_dask.refs.dialect.v2_kinds import Kind, UntranslatableError, compound_kind, v2_kind
+from lindi_dask.refs.dialect.v2_kinds import NUMERIC, Kind, UntranslatableError, compound_kind, v2_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +136,7 @@ def array_document(zarray: dict[str, Any], attributes: dict[str, Any], *, lindi:
         "chunk_key_encoding": {"name": "v2", "configuration": {"separator": "."}},
         "fill_value": "" if kind is None else kind.fill_value,
         "codecs": codecs,
-        "attributes": _array_attributes(attributes, kind, lindi=lindi),
+        "attributes": _array_attributes(attributes, kind, zarray.get("dtype"), lindi=lindi),
     }
     dimensions = attributes.get("_ARRAY_DIMENSIONS")
     if (
@@ -205,11 +205,13 @@ def field_text(value: object) -> str:
             return str(value)
 
 
-def _array_attributes(attributes: dict[str, Any], kind: Kind | None, *, lindi: bool) -> dict[str, Any]:
+def _array_attributes(attributes: dict[str, Any], kind: Kind | None, dtype: object, *, lindi: bool) -> dict[str, Any]:
     plain = plain_attributes(attributes, lindi=lindi)
     plain.pop("_ARRAY_DIMENSIONS", None)
-    if kind is not None and kind.name:
-        plain.setdefault("_DTYPE", kind.name)
+    # hdmf-zarr wants to know the type of an array that can't be read, too
+    name = NUMERIC.get(str(dtype)[1:], "str") if kind is None else kind.name
+    if name:
+        plain.setdefault("_DTYPE", name)
     if kind is not None and kind.references:
         plain["_REFERENCE_FIELDS"] = list(kind.references)
     return plain

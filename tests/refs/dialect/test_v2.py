@@ -233,6 +233,13 @@ def test_what_cannot_be_translated_is_listed_with_the_reason(name: str) -> None:
     assert translated.raw_nbytes is None
 
 
+@pytest.mark.parametrize(("dtype", "name"), [("<f4", "float32"), ("|O", "str"), ("<q9", "str")])
+def test_an_array_that_cannot_be_read_says_what_its_type_would_be(dtype: str, name: str) -> None:
+    translated = plan({"_EXTERNAL_ARRAY_LINK": {}}, dtype=dtype)
+    assert translated.unreadable
+    assert translated.document["attributes"]["_DTYPE"] == name
+
+
 def test_dimension_names_are_kept_where_they_fit() -> None:
     assert plan({"_ARRAY_DIMENSIONS": ["t", "x"]}).document["dimension_names"] == ["t", "x"]
     for wrong in (["t"], ["t", "x", "y"], [1, 2], ["t", None], "tx", None):
