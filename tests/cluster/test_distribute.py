@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import zarr
 from distributed import Client, LocalCluster, wait
+from distributed.security import Security
 
 import lindi_dask as ld
 from lindi_dask import errors
@@ -384,6 +385,28 @@ def test_tokens_are_refused_where_others_could_listen(
         ld.distribute(client, instances=instances, tokens={"elsewhere": archive.owner_token})
     monkeypatch.undo()
     ld.distribute(client, instances=instances).close()
+
+
+def test_over_tls_tokens_go_to_other_machines_and_leases_come_from_there(
+    archive: EmbeddedArchive,
+    refs: list[Path],
+    instances: dict[str, str],
+    truths: list[NDArray[np.int16]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("lindi_dask.cluster.network._is_this_machine", lambda _: False)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", security=Security.temporary()
+        ) as cluster,
+        Client(cluster) as client,
+        ld.distribute(client, instances=instances, tokens={"local": archive.owner_token}),
+    ):
+        assert cluster.scheduler_address.startswith("tls://")
+        array = ld.open_array(refs[4], "data", instances=instances)
+        np.testing.assert_array_equal(array.compute(), truths[4])
+    assert "plain text" not in caplog.text
 
 
 @pytest.mark.parametrize(
