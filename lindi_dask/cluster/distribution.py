@@ -86,7 +86,8 @@ class Distribution:
         Returns
         -------
         dict
-            `instances`: whether a key is there, by name (or why it can't be used). `exchanges`, `renewals`: how many.
+            `instances`: whether a key was sent, or is in the key file or the environment, by name (or why it can't be
+            used). `exchanges`, `renewals`: how many.
             `assets`: for each its `asset`, `age_s` and `expires_in_s` of its lease (None: it has none), `exchanges`,
             `waiting` (requests of workers that wait for an exchange now), `error`. `waits`: how many leases were
             `asked` for, and `median_ms`, `p99_ms`, `longest_ms` that the last 1,000 answers took, exchanges included.

@@ -21,7 +21,7 @@ def panel(status: dict[str, Any]) -> str:
     late = "" if waits["p99_ms"] is None else f", 99 % within {waits['p99_ms']:.1f} ms"
     lines = [
         f"<Distribution: {status['exchanges']:,} exchanges for {len(assets):,} assets>",
-        f"  keys       {', '.join(keys) or 'none (public assets only)'}",
+        f"  keys       {', '.join(keys) or 'none in its environment'}",
         *(f"             {line}" for line in broken),
         f"  leases     {waits['asked']:,} handed out{took}{late}",
     ]
