@@ -32,10 +32,12 @@ from lindi_dask.refs.scan import MAX_ENTRIES, is_metadata
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import NDArray
+
     from lindi_dask.refs.columns import Run
     from lindi_dask.refs.dialect.v2 import ArrayPlan
     from lindi_dask.refs.kerchunk.gen import Gen
-    from lindi_dask.refs.manifest import ChunkManifest
+    from lindi_dask.refs.manifest import ChunkManifest, Locations
     from lindi_dask.refs.scan import Scan
     from lindi_dask.types import ByteRange
 
@@ -80,6 +82,19 @@ class Builder:
     def add_manifest(self, path: str, manifest: ChunkManifest) -> None:
         """Set where the chunks of an array lie, all at once."""
         self._manifests[path] = manifest
+
+    def add_columns(self, path: str, places: NDArray[np.uint64], locations: Locations) -> None:
+        """Take in where chunks of an array lie; offsets and lengths are those of a file that exists."""
+        self._chunks[path].add_columns(places, locations)
+
+    def add_held(self, path: str, place: int, data: bytes) -> None:
+        """Take in a chunk of an array, encoded."""
+        self._inline += data
+        self._chunks[path].add_at(place, INLINE, len(self._inline) - len(data), len(data))
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Say why an array can't be read, or a path not be opened."""
+        self._unreadable[path] = reason
 
     # Metadata
 
@@ -138,7 +153,9 @@ class Builder:
             match document.get("node_type"):
                 case "group":
                     attributes = v3.attributes(document)
-                    self._links.add_all(path, attributes.pop("_LINKS", None))
+                    others = self._links.add_all(path, attributes.pop("_LINKS", None))
+                    if others:
+                        attributes["_LINKS"] = others
                     self._set_node(path, key, group_document(attributes))
                 case "array":
                     self._add_array(path, key, v3.array_plan(document))

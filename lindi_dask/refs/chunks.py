@@ -178,8 +178,16 @@ class ArrayChunks:
             return
         if place is None:
             raise self._no_such_chunk(key)
+        self.add_at(place, source, offset, length)
+
+    def add_at(self, place: int, source: int, offset: int, length: int) -> None:
+        """Take in one reference by its place in the grid."""
         self._places.append(place)
         self._locations.append((source, offset, length))
+
+    def add_columns(self, places: NDArray[np.uint64], locations: Locations) -> None:
+        """Take in references by their places in the grid."""
+        self._parts.append((places, locations))
 
     def add_absent(self, key: str, name: str) -> None:
         """Take in that a chunk is not there, which is said of none that is; parameters as of `add`."""

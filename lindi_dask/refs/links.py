@@ -31,8 +31,8 @@ class Links:
                 parts.append(part)
         self._targets[path] = "/".join(parts)
 
-    def add_all(self, parent: str, links: object) -> None:
-        """Add the `_LINKS` attribute of a group, or None.
+    def add_all(self, parent: str, links: object) -> list[dict[str, Any]]:
+        """Add the `_LINKS` attribute of a group, or None; return those of them that lead into other files.
 
         Raises
         ------
@@ -40,7 +40,8 @@ class Links:
             If it is not a list of objects with `name`, `path` and perhaps `source`.
         """
         if links is None:
-            return
+            return []
+        others: list[dict[str, Any]] = []
         if not isinstance(links, list):
             raise ValueError("its _LINKS is not a list")  # noqa: TRY004 - a value of the file
         for link in links:
@@ -48,8 +49,11 @@ class Links:
                 case {"name": str(name), "path": str(path)} if name and "/" not in name:
                     if link.get("source", ".") == ".":
                         self.add(f"{parent}/{name}".lstrip("/"), path)
+                    else:
+                        others.append(link)
                 case _:
                     raise ValueError(f"its link {link!r} has no name or path")
+        return others
 
     def hidden(self, nodes: Mapping[str, Any]) -> str | None:
         """Return a path among those of nodes that can't be reached, as it lies at or below a link; None if all can."""

@@ -37,6 +37,7 @@ REFERENCE_CHARS: Final = 512
 MAX_ITEM_NBYTES: Final = 2**20
 """bytes that an element of a type of one size may have in an uncompressed chunk"""
 
+_MAX_DEPTH: Final = 16  # compounds within each other
 _TEXT = re.compile(r"[<>|]U([1-9][0-9]{0,5})")
 _BYTES = re.compile(r"\|S([1-9][0-9]{0,5})")
 _OBJECT_CODECS = frozenset(("json2", "vlen-utf8", "vlen-bytes"))
@@ -184,19 +185,9 @@ def _is_number(dtype: str) -> bool:
 
 def _raw_compound(dtype: list[Any], fill_value: object) -> Kind:
     """Return the kind of a v2 structured type: packed records."""
-    types: list[list[Any]] = []
-    for entry in dtype:
-        match entry:
-            case [str(name), str(form)] if name and NUMERIC.get(form[1:]) and form[0] in "<|":
-                types.append([name, NUMERIC[form[1:]]])
-            case [str(name), str(form)] if name and (match := _BYTES.fullmatch(form)):
-                size = int(match[1])
-                types.append([name, {"name": "null_terminated_bytes", "configuration": {"length_bytes": size}}])
-            case _:
-                raise UntranslatableError(f"its compound field {entry!r} can't be read")
-    if not types or len({name for name, _ in types}) != len(types):
-        raise UntranslatableError(f"its compound type {dtype!r} can't be read")
-    itemsize = np.dtype([(name, form) for name, form in dtype]).itemsize
+    types, itemsize = _raw_fields(dtype, 0)
+    if itemsize > MAX_ITEM_NBYTES:
+        raise UntranslatableError(f"its records of {itemsize} bytes are larger than {MAX_ITEM_NBYTES}")
     filled = bytes(itemsize)
     if isinstance(fill_value, str) and fill_value:
         try:
@@ -214,6 +205,33 @@ def _raw_compound(dtype: list[Any], fill_value: object) -> Kind:
         fill_value=base64.b64encode(filled).decode("ascii"),
         itemsize=itemsize,
     )
+
+
+def _raw_fields(dtype: list[Any], depth: int) -> tuple[list[list[Any]], int]:
+    """Return the fields of a v2 structured type, and the bytes of all of them."""
+    types: list[list[Any]] = []
+    nbytes = 0
+    for entry in dtype:
+        match entry:
+            case [str(name), str(form)] if name and NUMERIC.get(form[1:]) and form[0] in "<|":
+                kind: str | dict[str, Any] = NUMERIC[form[1:]]
+                size = np.dtype(form).itemsize
+            case [str(name), str(form)] if name and (match := _BYTES.fullmatch(form)):
+                size = int(match[1])
+                kind = {"name": "null_terminated_bytes", "configuration": {"length_bytes": size}}
+            case [str(name), str(form)] if name and _TEXT.fullmatch(form) and form[0] == "<":
+                size = np.dtype(form).itemsize
+                kind = {"name": "fixed_length_utf32", "configuration": {"length_bytes": size}}
+            case [str(name), list(inner)] if name and depth < _MAX_DEPTH:
+                fields, size = _raw_fields(inner, depth + 1)
+                kind = {"name": "structured", "configuration": {"fields": fields}}
+            case _:
+                raise UntranslatableError(f"its compound field {entry!r} can't be read")
+        types.append([name, kind])
+        nbytes += size
+    if not types or len({name for name, _ in types}) != len(types):
+        raise UntranslatableError(f"its compound type {dtype!r} can't be read")
+    return types, nbytes
 
 
 def _object(zarray: dict[str, Any]) -> Kind:

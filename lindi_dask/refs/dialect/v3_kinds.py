@@ -21,6 +21,8 @@ NUMBERS: Final = frozenset(NUMERIC.values())
 """names of the data types that are plain numbers"""
 
 _FIELD_TYPES: Final = NUMBERS | {"fixed_length_utf32", "null_terminated_bytes"}
+_COMPOUNDS: Final = frozenset(("struct", "structured"))
+_MAX_DEPTH: Final = 16  # compounds within each other
 _HEXADECIMAL = re.compile(r"0x[0-9A-Fa-f]+")
 
 
@@ -55,7 +57,7 @@ def v3_kind(data_type: object, fill_value: object) -> Kind:
             if 4 * len(text) > size:
                 raise UntranslatableError(f"its fill value {fill_value!r} is longer than {size // 4} characters")
             return Kind(plain, "str", _little(), text, size, "little")
-    if name in ("struct", "structured") and set(configuration) == {"fields"}:
+    if name in _COMPOUNDS and set(configuration) == {"fields"}:
         return _compound(configuration["fields"], fill_value)
     raise UntranslatableError(f"its data type {data_type!r} is not known")
 
@@ -143,14 +145,14 @@ def _unbase64(value: object) -> bytes | None:
         return None
 
 
-def _compound(fields: object, fill_value: object) -> Kind:
+def _compound(fields: object, fill_value: object, depth: int = 0) -> Kind:
     """Packed records, in the form that zarr 3.1.6 knows: `structured`, with pairs and a fill value in base64."""
     kinds: dict[str, Kind] = {}
     fills = fill_value if isinstance(fill_value, dict) else {}
     for field in fields if isinstance(fields, list) else []:
         match field:
             case [str(name), data_type] | {"name": str(name), "data_type": data_type} if name and name not in kinds:
-                kinds[name] = _field(name, data_type, fills)
+                kinds[name] = _field(name, data_type, fills, depth)
             case _:
                 raise UntranslatableError(f"its compound field {field!r} can't be read")
     size = sum(kind.itemsize or 0 for kind in kinds.values())
@@ -167,9 +169,13 @@ def _compound(fields: object, fill_value: object) -> Kind:
     return Kind(data_type, "", _little(), base64.b64encode(filled).decode("ascii"), size, "little")
 
 
-def _field(name: str, data_type: object, fills: dict[str, Any]) -> Kind:
+def _field(name: str, data_type: object, fills: dict[str, Any], depth: int) -> Kind:
     """Return what a field is; where the fill value has nothing for it, zeros."""
-    type_name, _ = named(data_type, "compound field")
+    type_name, configuration = named(data_type, "compound field")
+    if type_name in _COMPOUNDS:
+        if depth > _MAX_DEPTH or set(configuration) != {"fields"}:
+            raise UntranslatableError(f"its compound field {name!r} is nested too deeply, or has no fields")
+        return _compound(configuration["fields"], fills.get(name, {}), depth + 1)
     if type_name not in _FIELD_TYPES:
         raise UntranslatableError(f"its compound field {name!r} has the data type {data_type!r}, which can't be read")
     zero: Any = "" if type_name not in NUMBERS else False if type_name == "bool" else 0
@@ -179,6 +185,8 @@ def _field(name: str, data_type: object, fills: dict[str, Any]) -> Kind:
 def _packed(kind: Kind) -> bytes:
     """Return the bytes of a field's fill value, little-endian."""
     fill, size = kind.fill_value, kind.itemsize or 0
+    if not kind.name:
+        return base64.b64decode(fill)
     if isinstance(kind.data_type, dict):
         data = fill.encode("utf-32-le") if kind.endian else base64.b64decode(fill)
         return bytes(data.ljust(size, b"\0"))

@@ -19,6 +19,7 @@ import numpy as np
 from lindi_dask.errors import InvalidReferences
 from lindi_dask.refs.kerchunk.parquet_records import encode_record
 from lindi_dask.refs.manifest import MISSING, WHOLE
+from lindi_dask.refs.write.rows import rows
 from lindi_dask.refs.write.tree import V2Tree
 
 if TYPE_CHECKING:
@@ -132,17 +133,15 @@ def _entries(
 ) -> str:
     """Return the entries of a block of chunks."""
     at = tree.long_enough(array, places, locations)
-    rows = zip(
-        _names(array.manifest.grid, places), *(c.tolist() for c in (at.sources, at.offsets, at.lengths)), strict=True
-    )
+    coordinates = _coordinates(array.manifest.grid, places)
     numbers = np.unique(at.sources).tolist()
     plain = all(urls[i] is not None for i in numbers) and not bool((at.lengths == WHOLE).any())
     if plain and len(numbers) == 1:
-        url = urls[numbers[0]]
-        return ",\n".join([f'"{folder}{name}":[{url},{offset},{length}]' for name, _, offset, length in rows])
+        return rows(folder, coordinates, urls[numbers[0]] or "", at.offsets, at.lengths)
+    entries = zip(_names(coordinates), *(c.tolist() for c in (at.sources, at.offsets, at.lengths)), strict=True)
     if plain:
-        return ",\n".join([f'"{folder}{name}":[{urls[i]},{offset},{length}]' for name, i, offset, length in rows])
-    return ",\n".join([f'"{folder}{name}":{_value(tree, array, urls, *row)}' for name, *row in rows])
+        return ",\n".join([f'"{folder}{name}":[{urls[i]},{offset},{length}]' for name, i, offset, length in entries])
+    return ",\n".join([f'"{folder}{name}":{_value(tree, array, urls, *row)}' for name, *row in entries])
 
 
 def _value(tree: V2Tree, array: WrittenArray, urls: Sequence[str | None], source: int, offset: int, length: int) -> str:
@@ -161,16 +160,22 @@ def _inline(data: bytes) -> str:
     return json.dumps(data.decode("ascii"))
 
 
-def _names(grid: tuple[int, ...], places: NDArray[np.uint64]) -> Iterable[str]:
-    """Return the names of the chunks at these places."""
-    coordinates: list[list[int]] = []
+def _coordinates(grid: tuple[int, ...], places: NDArray[np.uint64]) -> list[NDArray[np.uint64]]:
+    """Return where in the grid chunks lie, a column a dimension."""
+    columns: list[NDArray[np.uint64]] = []
     for extent in reversed(grid):
-        places, coordinate = np.divmod(places, np.uint64(extent))
-        coordinates.append(coordinate.tolist())
+        above = places // np.uint64(extent)
+        columns.append(places - above * np.uint64(extent))
+        places = above
+    return columns[::-1]
+
+
+def _names(coordinates: list[NDArray[np.uint64]]) -> Iterable[str]:
+    """Return the names of chunks."""
     if not coordinates:
         return ["0"]
-    form = ".".join(["%d"] * len(grid))
-    return (form % chunk for chunk in zip(*reversed(coordinates), strict=True))
+    form = ".".join(["%d"] * len(coordinates))
+    return (form % chunk for chunk in zip(*(column.tolist() for column in coordinates), strict=True))
 
 
 def _urls(tree: V2Tree) -> tuple[dict[str, str], list[str | None]]:

@@ -194,8 +194,12 @@ def _dtype(data_type: Any, codecs: Codecs) -> tuple[Any, dict[str, Any] | None]:
     raise UntranslatableError(f"its data type {data_type!r} has no form in Zarr v2")
 
 
-def _field(name: str, data_type: Any) -> str:  # noqa: ANN401 - as in JSON
+def _field(name: str, data_type: Any) -> Any:  # noqa: ANN401 - as in JSON
     match data_type:
+        case {"name": "structured", "configuration": {"fields": fields}}:
+            return [[inner, _field(inner, kind)] for inner, kind in fields]
+        case {"name": "fixed_length_utf32", "configuration": {"length_bytes": size}}:
+            return f"<U{size // 4}"
         case {"name": "null_terminated_bytes", "configuration": {"length_bytes": size}}:
             return f"|S{size}"
         case str() if data_type in _SHORT:

@@ -67,7 +67,7 @@ COMPOUNDS: list[dict[str, Any]] = [
     {"dtype": [["x", ">i4"]]},
     {"dtype": [["x", "<i4"], ["x", "<i4"]]},
     {"dtype": [["x", "<i4", [2]]]},
-    {"dtype": [["x", [["y", "<i4"]]]]},
+    {"dtype": [["x", [["y", ">i4"]]]]},
     {"dtype": []},
     {"dtype": [["x", "<i4"]], "fill_value": "AAA="},
     {"attributes": {"_COMPOUND_DTYPE": []}},

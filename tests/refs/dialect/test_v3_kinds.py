@@ -209,6 +209,17 @@ def test_every_kind_of_field_has_its_fill_value() -> None:
             assert (value == expected if expected != "nan" else math.isnan(value.imag)) if given_fill else not value
 
 
+def test_compounds_in_compounds_are_read() -> None:
+    fields = {"fields": [["in", STRUCT], ["n", "uint8"]]}
+    translated = plan(data_type={"name": "struct", "configuration": fields}, fill_value={"in": {"y": 2.5}, "n": 7})
+    assert translated.unreadable is None
+    assert opens(translated.document).fill_value.tolist() == ((0, 2.5), 7)
+    deep: Any = STRUCT
+    for _ in range(40):
+        deep = {"name": "struct", "configuration": {"fields": [["x", deep]]}}
+    assert "too deeply" in str(plan(data_type=deep, fill_value={}).unreadable)
+
+
 UNREADABLE_FIELDS: list[Any] = [
     [],
     None,
@@ -219,7 +230,8 @@ UNREADABLE_FIELDS: list[Any] = [
     [["", "int32"]],
     [["x", "int32"], ["x", "int32"]],
     [["x", "string"]],
-    [["x", STRUCT]],
+    [["x", {"name": "struct", "configuration": {}}]],
+    [["x", {"name": "struct", "configuration": {"fields": []}}]],
     [["x", {"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**20}}], ["y", "int8"]],
     [["x", "int3"]],
     [["x", None]],
