@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from distributed import Client, LocalCluster
 
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
 from lindi_dask.testing import EmbeddedArchive
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def embargoed(path: Path) -> Iterator[Path]:
     """
     with EmbeddedArchive(lifetime_s=2, latency_s=0.01) as archive:
         refs = path.with_suffix(".lindi.json")
-        refs.write_text(json.dumps(index_hdf5(path, archive.add(path).url)), "utf-8")
+        index_hdf5(path, archive.add(path).url).save(refs, overwrite=True)
         os.environ.update(archive.environ())  # workers inherit the key
         instances = {"local": {"api-url": archive.api_url}}
         small = "2 MiB"  # of a block, since the sessions are small, too

@@ -7,6 +7,7 @@ from lindi_dask.arrays import open_array, open_group, open_store
 from lindi_dask.cluster import distribute
 from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
+from lindi_dask.indexing import index
 from lindi_dask.pynwb_session import open_nwb
 from lindi_dask.refs import References
 from lindi_dask.reporting import stats
@@ -20,6 +21,7 @@ __all__ = [
     "distribute",
     "errors",
     "expand",
+    "index",
     "open_array",
     "open_group",
     "open_nwb",

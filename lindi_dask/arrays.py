@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
+    from lindi_dask.refs import References
     from lindi_dask.store import LindiStore
 
-    Refs = str | os.PathLike[str] | dict[str, Any] | StoreFactory
+    Refs = str | os.PathLike[str] | dict[str, Any] | References | StoreFactory
 
 __all__ = ["open_array", "open_group", "open_store"]
 

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lindi_dask.archive import UrlPolicy
-    from lindi_dask.index.linked import ExternalLink
-    from lindi_dask.index.remote_file import RemoteFile
+    from lindi_dask.hdf5.linked import ExternalLink
+    from lindi_dask.hdf5.remote_file import RemoteFile
     from lindi_dask.refs import References
     from lindi_dask.types import Base
 
     Json = dict[str, Any]
 
-__all__ = ["Expanded", "expand", "expand_document"]
+__all__ = ["Expanded", "LinkedFiles", "expand", "expand_document"]
 
 _START: Final = 512  # bytes by which a tar is told
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
@@ -108,7 +108,7 @@ def expand_document(
     """Do what `expand` does, and tell what that took. Parameters and errors are those of `expand`."""
     missing = None
     try:
-        from lindi_dask.index.expand import expand_links  # noqa: PLC0415 - h5py is an extra
+        from lindi_dask.hdf5.expand import expand_links  # noqa: PLC0415 - h5py is an extra
     except ModuleNotFoundError as error:
         missing = error.name
     if missing is not None:
@@ -116,7 +116,7 @@ def expand_document(
     factory = StoreFactory(refs, instances=instances, allow=allow, concurrency=concurrency)
     references, base = factory.load()  # checks the document, within bounds, before Python's parser gets it
     document = refs if isinstance(refs, dict) else _document(os.fspath(refs), factory.policy)
-    files = _LinkedFiles(factory.policy, base, factory.concurrency)
+    files = LinkedFiles(factory.policy, base, factory.concurrency)
     found = expand_links(document, files.open)
     return Expanded(
         document=found.document,
@@ -190,8 +190,8 @@ def _is_relative(references: References, links: tuple[ExternalLink, ...]) -> boo
 # The linked files
 
 
-class _LinkedFiles:
-    """Opens files that a policy allows, on this process's leases and reader.
+class LinkedFiles:
+    """Opens HDF5 files that a policy allows, on this process's leases and reader.
 
     Parameters
     ----------
@@ -216,7 +216,8 @@ class _LinkedFiles:
         return self._peeks + (process.counters().counts() - self._before).requests
 
     def open(self, url: str) -> RemoteFile:
-        from lindi_dask.index.remote_file import BLOCK, RemoteFile  # noqa: PLC0415 - its package needs h5py
+        """Return a file, of which the first bytes are read; errors are those of `expand`."""
+        from lindi_dask.hdf5.remote_file import BLOCK, RemoteFile  # noqa: PLC0415 - its package needs h5py
 
         asset = self._policy.target(Source(url), self._base).asset
         if isinstance(asset, LocalFile):

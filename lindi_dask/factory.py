@@ -17,6 +17,7 @@ from lindi_dask.content_cache import ContentCache
 from lindi_dask.errors import ConfigurationError, RefsChanged, RefsUnreachable, UrlRefused
 from lindi_dask.index_cache import IndexCache, configured_folder
 from lindi_dask.loading import base_of, find, find_dict, load, unreachable
+from lindi_dask.refs import References
 from lindi_dask.remote import RemoteFiles
 from lindi_dask.secrecy import grants_access
 from lindi_dask.store import LindiStore
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from lindi_dask.loading import Found
-    from lindi_dask.refs import References
     from lindi_dask.types import Base
 
-__all__ = ["StoreFactory", "references_here"]
+__all__ = ["StoreFactory", "concurrency_of", "policy_of", "references_here"]
 
 _FOLDER_ENDINGS: Final = (".parquet", ".parq", ".lindi.d")  # of URLs that lack the slash behind a folder's name
 _STORES = 32  # live stores kept for unpickled factories
@@ -53,8 +53,9 @@ class StoreFactory:
     refs
         Path, https URL or DANDI asset URL of a reference file (LINDI's or kerchunk's JSON, Zarr v3 references, gzip or
         zstd around them), a LINDI bundle (`.lindi.tar`, `.lindi.d`) or a folder of kerchunk's parquet files; or such a
-        document as a dict. The form is recognised by content. Workers read the path or URL themselves; a dict
-        stays on the machine that it was given on, unless `distribute` sends it.
+        document as a dict, or what `index` returned. The form is recognised by content. Workers read the path or URL
+        themselves; a dict, or what `index` returned, stays on the machine that it was given on, unless `distribute`
+        sends it.
     instances
         Archives besides the built-in ones, by name: `{"local": "http://127.0.0.1:8901/api"}`; from the configuration
         `lindi-dask.instances` if not given. The key of `local` is read from the variable `LOCAL_API_KEY`.
@@ -87,7 +88,7 @@ class StoreFactory:
 
     def __init__(
         self,
-        refs: str | os.PathLike[str] | dict[str, Any],
+        refs: str | os.PathLike[str] | dict[str, Any] | References,
         *,
         instances: Mapping[str, str] | None = None,
         allow: Iterable[str] | None = None,
@@ -96,12 +97,9 @@ class StoreFactory:
         cache_limit: int | str | None = None,
         api_keys: Mapping[str, Callable[[], str | None]] | None = None,
     ) -> None:
-        entries = configured("instances") if instances is None else {k: {"api-url": v} for k, v in instances.items()}
-        self._policy = UrlPolicy(
-            configured_instances(entries), _allowed(configured("allow") if allow is None else allow)
-        )
+        self._policy = policy_of(instances, allow)
         offer_keys(self._policy.instances, api_keys or {})
-        self._concurrency = _positive(configured("concurrency") if concurrency is None else concurrency)
+        self._concurrency = concurrency_of(concurrency)
         self._cache = cache_of(
             configured("cache") if cache is None else cache,
             configured("cache-limit") if cache_limit is None else cache_limit,
@@ -118,6 +116,12 @@ class StoreFactory:
             references = found.parse() if index is None else index.get(found.fingerprint, found.parse, always=True)
             self._loaded = references, None
             _given[self._fingerprint] = references
+        elif isinstance(refs, References):
+            self._location, self._fingerprint = None, refs.fingerprint
+            index = self._index
+            made = refs if index is None else index.get(refs.fingerprint, lambda: refs, always=True)
+            self._loaded = made, None
+            _given[self._fingerprint] = made
         else:
             self._location = _location(refs)
             self._found = find(self._location, self._remote, self._index)
@@ -304,6 +308,18 @@ def _location(refs: str | os.PathLike[str]) -> str:
     return f"{text}/" if text.endswith(_FOLDER_ENDINGS) else text
 
 
+def policy_of(instances: Mapping[str, str] | None, allow: Iterable[str] | None) -> UrlPolicy:
+    """Return what the options `instances` and `allow` mean, or what is configured for None.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them makes no sense.
+    """
+    entries = configured("instances") if instances is None else {k: {"api-url": v} for k, v in instances.items()}
+    return UrlPolicy(configured_instances(entries), _allowed(configured("allow") if allow is None else allow))
+
+
 def _allowed(prefixes: object) -> tuple[str, ...]:
     if isinstance(prefixes, str) or not hasattr(prefixes, "__iter__"):
         raise ConfigurationError("allow (lindi-dask.allow) must be a list of URL prefixes and folders.")
@@ -319,7 +335,9 @@ def _allowed(prefixes: object) -> tuple[str, ...]:
     return allowed
 
 
-def _positive(concurrency: object) -> int:
+def concurrency_of(concurrency: object) -> int:
+    """Return the option `concurrency`, or what is configured for None; `ConfigurationError` if it makes no sense."""
+    concurrency = configured("concurrency") if concurrency is None else concurrency
     if type(concurrency) is not int or not 1 <= concurrency <= 1024:
         raise ConfigurationError(f"concurrency must be a whole number from 1 to 1024, not {concurrency!r}.")
     return concurrency

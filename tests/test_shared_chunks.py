@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import pytest
 import lindi_dask as ld
 from lindi_dask import errors, process
 from lindi_dask.decode import Promise, SharedChunks
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
 from lindi_dask.store import LindiStore
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def opened(
     recording: Path, embedded_archive: EmbeddedArchive, own_key: Callable[..., dict[str, str]]
 ) -> Callable[[Any], da.Array]:
     refs = recording.with_suffix(".json")
-    refs.write_text(json.dumps(index_hdf5(recording, embedded_archive.add(recording).url)))
+    index_hdf5(recording, embedded_archive.add(recording).url).save(refs)
 
     def opened(chunks: Any) -> da.Array:
         return ld.open_array(refs, "data", chunks=chunks, instances=own_key(embedded_archive))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.expanding import Expanded
 
-__all__ = ["expand"]
+__all__ = ["expand", "parse_instances"]
 
 _DOCUMENT = "lindi.json"
 
@@ -44,7 +44,7 @@ def expand(refs: str, out: Path, *, instances: tuple[str, ...], allow: tuple[str
 
     target = out.absolute()
     _refuse(target, force=force)
-    found = expand_document(refs, instances=_instances(instances), allow=allow or None)
+    found = expand_document(refs, instances=parse_instances(instances), allow=allow or None)
     if not found.paths:
         click.echo(f"There is nothing to expand in {refs}: no array is an external link. Nothing was written.")
         return
@@ -59,7 +59,8 @@ def expand(refs: str, out: Path, *, instances: tuple[str, ...], allow: tuple[str
     click.echo(f"Expanded {arrays}: {found.chunks:,} chunks, by {found.requests:,} requests, to {out}")
 
 
-def _instances(pairs: Iterable[str]) -> dict[str, str] | None:
+def parse_instances(pairs: Iterable[str]) -> dict[str, str] | None:
+    """Return what `--instance` was given; `UsageError` for what is not NAME=URL."""
     instances = {}
     for pair in pairs:
         name, equals, url = pair.partition("=")

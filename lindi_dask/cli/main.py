@@ -10,6 +10,7 @@ from lindi_dask import __version__
 from lindi_dask.cli.cache import cache
 from lindi_dask.cli.demo import demo
 from lindi_dask.cli.expand import expand
+from lindi_dask.cli.index import index
 from lindi_dask.cli.info import info
 from lindi_dask.cli.ls import ls
 from lindi_dask.errors import AccessError, ConfigurationError, LindiError, UnavailableError
@@ -34,6 +35,7 @@ def commands() -> None:
 commands.add_command(cache)
 commands.add_command(demo)
 commands.add_command(expand)
+commands.add_command(index)
 commands.add_command(info)
 commands.add_command(ls)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from lindi_dask.demo import screen
 from lindi_dask.demo.analysis import THETA_WINDOW, Analysis, BlockSummary, combine, summarise
 from lindi_dask.demo.report import MB, DemoReport, RunNumbers
 from lindi_dask.demo.session import SECONDS, write_session
-from lindi_dask.index import index_hdf5
+from lindi_dask.indexing import index
 from lindi_dask.reporting import stats
 from lindi_dask.testing import EmbeddedArchive
 from lindi_dask.testing.renewals import count_renewals
@@ -70,7 +69,7 @@ def run_demo(console: Console, folder: Path, *, seconds: float = SECONDS, proces
     with EmbeddedArchive(lifetime_s=LEASE_S, latency_s=LATENCY_S, name=INSTANCE) as archive:
         archive.stream_bytes_per_s = STREAM_MB_S * MB
         refs = folder / "session.lindi.json"
-        refs.write_text(json.dumps(index_hdf5(info.path, archive.add(info.path).url)))
+        index(info.path, url=archive.add(info.path).url).save(refs, overwrite=True)
         pace = f"{1000 * LATENCY_S:.0f} ms, {STREAM_MB_S:g} MB/s a connection"
         screen.step(
             console, "Serving it from an archive on this machine, under embargo", f"signed for {LEASE_S} s, {pace}"

@@ -14,7 +14,8 @@ from kerchunk.hdf import SingleHdf5ToZarr  # type: ignore[import-untyped]
 from readers.task import Given, Task
 from talk import Talker
 
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
+from lindi_dask.refs.write.forms import to_lindi
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +123,7 @@ class Archive:
             url, headers={"Authorization": f"token {self._key}"}, allow_redirects=False, timeout=30
         )
         presigned = exchanged.headers["Location"]
-        lindi = index_hdf5(path, url)
+        lindi = document(path, url)
         lindi["refs"]["data/.zattrs"] = {"_ARRAY_DIMENSIONS": ["time", "channel"]}  # xarray asks for names
         given = Given(
             file=str(path),
@@ -131,7 +132,7 @@ class Archive:
             api_url=self._api_url,
             key=self._key,
             lindi=self._save(f"{name}.lindi.json", lindi),
-            lindi_presigned=self._save(f"{name}.presigned.lindi.json", index_hdf5(path, presigned)),
+            lindi_presigned=self._save(f"{name}.presigned.lindi.json", document(path, presigned)),
             kerchunk=self._save(f"{name}.kerchunk.json", kerchunk(path, presigned)),
             kerchunk_bare=self._save(f"{name}.bare.kerchunk.json", kerchunk(path, presigned.partition("?")[0])),
         )
@@ -143,6 +144,12 @@ class Archive:
         path = self._folder / name
         path.write_text(json.dumps(references))
         return str(path)
+
+
+def document(path: Path, url: str) -> dict[str, Any]:
+    """Return LINDI's document of a file."""
+    found: dict[str, Any] = json.loads(b"".join(to_lindi(index_hdf5(path, url))))
+    return found
 
 
 def kerchunk(path: Path, url: str) -> dict[str, Any]:

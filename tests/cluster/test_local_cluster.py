@@ -25,7 +25,7 @@ from distributed import Client, LocalCluster, SchedulerPlugin
 
 import lindi_dask as ld
 from lindi_dask import errors
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
 from lindi_dask.testing import EmbeddedArchive, Fault
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def truth(recording: Path) -> NDArray[np.int16]:
 @pytest.fixture(scope="module")
 def refs(archive: EmbeddedArchive, recording: Path) -> Path:
     path = recording.with_suffix(".lindi.json")
-    path.write_text(json.dumps(index_hdf5(recording, archive.add(recording).url)))
+    index_hdf5(recording, archive.add(recording).url).save(path)
     return path
 
 
@@ -480,7 +480,7 @@ def test_an_unknown_asset_is_not_found(
 ) -> None:
     path = tmp_path / "gone.lindi.json"
     url = f"{archive.api_url}/assets/00000000-0000-4000-8000-000000000000/download/"
-    path.write_text(json.dumps(index_hdf5(recording, url)))
+    index_hdf5(recording, url).save(path)
     with pytest.raises(errors.AssetNotFound, match="no such asset"):
         on_cluster(path, instances)
 
@@ -541,8 +541,8 @@ def test_a_reference_file_that_changed_on_the_way_is_refused_on_the_worker(
     archive: EmbeddedArchive, recording: Path, instances: dict[str, str], tmp_path: Path
 ) -> None:
     path = tmp_path / "changing.lindi.json"
-    document = index_hdf5(recording, archive.add(recording).url)
-    path.write_text(json.dumps(document))
+    index_hdf5(recording, archive.add(recording).url).save(path)
+    document = json.loads(path.read_text())
     array = ld.open_array(path, "data", chunks=(ROWS * 10, CHANNELS), instances=instances)
     document["refs"][".zattrs"] = {"edited": True}
     path.write_text(json.dumps(document))
@@ -550,20 +550,26 @@ def test_a_reference_file_that_changed_on_the_way_is_refused_on_the_worker(
         array.compute()
 
 
+def document_of(recording: Path, archive: EmbeddedArchive, folder: Path) -> dict[str, Any]:
+    index_hdf5(recording, archive.add(recording).url).save(folder / "made.lindi.json")
+    document: dict[str, Any] = json.loads((folder / "made.lindi.json").read_text())
+    return document
+
+
 @pytest.mark.usefixtures("client")
 def test_refs_given_as_a_dict_reach_the_workers_of_the_machine_by_the_index_cache(
-    archive: EmbeddedArchive, recording: Path, instances: dict[str, str], truth: NDArray[np.int16]
+    archive: EmbeddedArchive, recording: Path, instances: dict[str, str], truth: NDArray[np.int16], tmp_path: Path
 ) -> None:
-    document = index_hdf5(recording, archive.add(recording).url)
+    document = document_of(recording, archive, tmp_path)
     array = ld.open_array(document, "data", chunks=(ROWS * 10, CHANNELS), instances=instances)
     np.testing.assert_array_equal(array[: ROWS * 20].compute(), truth[: ROWS * 20])
 
 
 @pytest.mark.usefixtures("client")
 def test_refs_given_as_a_dict_name_the_remedy_on_a_worker_without_the_index(
-    archive: EmbeddedArchive, recording: Path, instances: dict[str, str]
+    archive: EmbeddedArchive, recording: Path, instances: dict[str, str], tmp_path: Path
 ) -> None:
-    document = index_hdf5(recording, archive.add(recording).url)
+    document = document_of(recording, archive, tmp_path)
     with dask.config.set({"lindi-dask.index-cache": False}):
         array = ld.open_array(document, "data", chunks=(ROWS * 10, CHANNELS), instances=instances)
     with pytest.raises(errors.RefsUnreachable, match="save it to a path that they reach"):

@@ -7,7 +7,8 @@ import pytest
 
 from lindi_dask.demo.session import SessionInfo, write_session
 from lindi_dask.demo.signals import MICROVOLTS_PER_COUNT
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
+from lindi_dask.refs import INLINE
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +77,15 @@ def test_it_looks_like_a_recording(session: SessionInfo) -> None:
 
 
 def test_the_whole_of_it_can_be_indexed(session: SessionInfo) -> None:
-    refs = index_hdf5(session.path, "https://example.org/session.nwb")["refs"]
-    chunks = [value for key, value in refs.items() if key.startswith(f"{session.dataset}/") and ".z" not in key]
-    assert len(chunks) == 8
-    assert sum(nbytes for _, _, nbytes in chunks) == session.stored_nbytes
-    assert not any(isinstance(value, list) for value in refs.values() if value not in chunks)
+    references = index_hdf5(session.path, "https://example.org/session.nwb")
+    assert not references.unreadable
+    in_file = {}
+    for path, manifest in references.manifests.items():
+        found = manifest.locate(manifest.present())
+        in_file[path] = found[found.sources != INLINE].lengths
+    assert len(in_file[session.dataset]) == 8
+    assert int(in_file.pop(session.dataset).sum()) == session.stored_nbytes
+    assert not any(map(len, in_file.values()))
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from lindi_dask.errors import InvalidReferences, UnsupportedArray
-from lindi_dask.index.linked import ExternalLink, linked_chunks
+from lindi_dask.hdf5.linked import ExternalLink, linked_chunks
 from lindi_dask.refs.kerchunk.templates import expand
 from lindi_dask.refs.scan import MAX_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lindi_dask.index.remote_file import RemoteFile
+    from lindi_dask.hdf5.remote_file import RemoteFile
 
     Json = dict[str, Any]
 

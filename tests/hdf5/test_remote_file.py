@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lindi_dask.errors import StorageUnavailable
-from lindi_dask.index.remote_file import BLOCK, RemoteFile, chunk_tree_children
+from lindi_dask.hdf5.remote_file import BLOCK, RemoteFile, chunk_tree_children
 from lindi_dask.types import ByteRange
 
 SESSION = Path(__file__).parents[1] / "data" / "session.nwb"

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 import h5py
 
 from lindi_dask.errors import LindiError, SourceMismatch, UnsupportedArray
-from lindi_dask.index.jsonable import jsonable
+from lindi_dask.hdf5.jsonable import jsonable
 from lindi_dask.refs.dialect.v2_kinds import json_float
 from lindi_dask.refs.scan import MAX_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lindi_dask.index.remote_file import RemoteFile
+    from lindi_dask.hdf5.remote_file import RemoteFile
 
     Json = dict[str, Any]
 
-__all__ = ["ExternalLink", "linked_chunks"]
+__all__ = ["ExternalLink", "collections_put_off", "linked_chunks"]
 
 _NUMERIC: Final = "biuf"
 _FILTERS: Final = {1: "zlib", 2: "shuffle", 3: "fletcher32", 307: "bz2", 32001: "blosc", 32015: "zstd"}
@@ -74,7 +74,7 @@ def linked_chunks(link: ExternalLink, zarray: Json, file: RemoteFile) -> list[tu
     """
     failure: LindiError
     try:
-        with _collections_put_off(), h5py.File(file, "r") as opened:
+        with collections_put_off(), h5py.File(file, "r") as opened:
             found = _indexed(_dataset(opened, link, file), link, zarray, file)
         if file.failure is None:
             return found
@@ -88,7 +88,7 @@ def linked_chunks(link: ExternalLink, zarray: Json, file: RemoteFile) -> list[tu
 
 
 @contextmanager
-def _collections_put_off() -> Iterator[None]:
+def collections_put_off() -> Iterator[None]:
     """Collect no garbage for a while, in the whole process.
 
     h5py holds its lock while it waits for a read. If the thread that reads were to collect garbage with objects of
@@ -206,8 +206,10 @@ def _of_chunked(dataset: h5py.Dataset, link: ExternalLink, separator: str) -> li
 
 
 def _of_contiguous(dataset: h5py.Dataset, sizes: list[int], separator: str) -> list[tuple[str, int, int]]:
-    first = dataset.id.get_offset()
-    if first is None or not dataset.size:  # never written: all of it is the fill value
+    # Never written, all of it is the fill value; the offset says so only in files without a user block
+    never = dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED
+    first = None if never else dataset.id.get_offset()
+    if first is None or not dataset.size:
         return []
     rows, total = sizes[0], dataset.shape[0]
     row_nbytes = dataset.nbytes // total

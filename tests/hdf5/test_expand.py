@@ -20,9 +20,9 @@ import zarr
 import lindi_dask as ld
 from lindi_dask import errors
 from lindi_dask.expanding import expand, expand_document
-from lindi_dask.index import linked
-from lindi_dask.index.expand import expand_links
-from lindi_dask.index.remote_file import RemoteFile
+from lindi_dask.hdf5 import linked
+from lindi_dask.hdf5.expand import expand_links
+from lindi_dask.hdf5.remote_file import RemoteFile
 from lindi_dask.testing import EmbeddedArchive, Fault
 
 if TYPE_CHECKING:
@@ -214,9 +214,9 @@ def test_a_file_that_goes_away_meanwhile_is_the_readers_own_error(
 
 
 def test_without_h5py_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("lindi_dask.index.")]:
+    for name in [name for name in sys.modules if name.startswith("lindi_dask.hdf5.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "lindi_dask.index")
+    monkeypatch.delitem(sys.modules, "lindi_dask.hdf5")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(errors.ConfigurationError, match=r'h5py: pip install "lindi-dask\[index\]"'):
         expand({"refs": {}})
