@@ -29,10 +29,12 @@ format: $(VENV)/.installed-dev ## mend what can be mended by a program
 bench: $(VENV)/.installed-test $(PEERS) ## reading, and opening references, beside others: some minutes
 	BENCH_COMMAND='make $@' $(BIN)/python tests/bench/read.py
 	$(BIN)/python tests/bench/references.py
+	$(BIN)/python tests/bench/indexing.py
 
 bench-full: $(VENV)/.installed-test $(PEERS) ## all that can be measured: half an hour and more
 	BENCH_COMMAND='make $@' $(BIN)/python tests/bench/read.py --full --write docs/benchmarks.md
 	$(BIN)/python tests/bench/references.py --full
+	$(BIN)/python tests/bench/indexing.py
 
 clean: ## remove what the other chores made
 	rm -rf $(VENV) .venv-lindi .venv-peers .venv-newest-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist lindi-dask-demo

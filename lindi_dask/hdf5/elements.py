@@ -52,6 +52,10 @@ class Elements:
         return self.role in ("text", "reference") or any(one.holds_objects for _, one in self.fields)
 
 
+_TEXT: Final = Elements("text", np.dtype(object), h5t.PYTHON_OBJECT, is_stored=False)
+_REFERENCE: Final = Elements("reference", np.dtype("<u8"), h5t.STD_REF_OBJ, is_stored=False)
+
+
 def elements_of(found: h5t.TypeID, depth: int = 0) -> Elements:
     """Return what the elements of a type are.
 
@@ -79,7 +83,7 @@ def elements_of(found: h5t.TypeID, depth: int = 0) -> Elements:
     if kind == h5t.REFERENCE:
         if not found.equal(h5t.STD_REF_OBJ):
             raise UntranslatableError("its elements are references to regions, which Zarr has nothing for")
-        return Elements("reference", np.dtype("<u8"), h5t.STD_REF_OBJ, is_stored=False)
+        return _REFERENCE
     if kind == h5t.COMPOUND:
         return _complex(found) or _record(found, depth)
     if kind == h5t.ARRAY:
@@ -135,7 +139,7 @@ def _float(found: h5t.TypeID) -> Elements:
 
 def _string(found: h5t.TypeID) -> Elements:
     if found.is_variable_str():
-        return Elements("text", np.dtype(object), h5t.py_create(_dtype(found)), is_stored=False)
+        return _TEXT
     memory = found.copy()
     memory.set_strpad(h5t.STR_NULLPAD)
     # What is behind a NUL, or spaces at the end, HDF5 drops from strings that are ended so

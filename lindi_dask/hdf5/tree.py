@@ -194,7 +194,7 @@ class _References:
         if kind.get_class() == h5py.h5t.VLEN or _holds_lists(kind):
             return self._by_h5py(attribute)
         elements = elements_of(kind)
-        values = np.zeros(space.get_simple_extent_dims(), elements.dtype)
+        values = np.zeros(space.shape, elements.dtype)
         attribute.read(values, mtype=elements.memory)
         return to_jsonable(values, elements, self._tree.path_of)
 
