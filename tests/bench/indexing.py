@@ -46,7 +46,8 @@ class Indexer:
     runs: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, folder: Path) -> None:
-        command = [self.python, "-m", "peers.index_measure", self.module, self.warm, self.path, folder / "out"]
+        out = Path(tempfile.mkdtemp(dir=folder), "out")
+        command = [self.python, "-m", "peers.index_measure", self.module, *map(str, (self.warm, self.path, out))]
         paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = os.environ | {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import os
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+from fsspec.implementations.reference import ReferenceFileSystem  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from zarr.storage import FsspecStore
 
 import lindi_dask as ld
 from lindi_dask.errors import RefsUnreachable, SourceMismatch, UnsupportedArray
@@ -19,7 +29,6 @@ from lindi_dask.hdf5 import datasets, index_hdf5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import zarr
 
@@ -329,3 +338,68 @@ def test_lindi_reads_our_references_of_the_session_as_h5py_reads_the_file(
 ) -> None:
     ld.index(data / "session.nwb", url=URL).save(tmp_path / "session.lindi.json")
     assert lindi(tmp_path / "session.lindi.json", data / "session.nwb") == lindi_truth
+
+
+@pytest.fixture
+def along_time(tmp_path: Path) -> Path:
+    """A file that xarray can open by kerchunk's Zarr v2: its arrays have names for their dimensions."""
+    path = tmp_path / "file.h5"
+    values = np.random.default_rng(3).integers(-9, 9, 2000).astype("<i2")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", data=values, chunks=(64,), fletcher32=True, shuffle=True)
+        file["plain"] = values[::-1]
+        file["time"] = np.arange(2000.0)
+        file["time"].make_scale("time")
+        for name in ("data", "plain"):
+            file[name].dims[0].attach_scale(file["time"])
+    return path
+
+
+def test_fsspec_and_xarray_open_our_kerchunk_json(along_time: Path, tmp_path: Path) -> None:
+    ld.index(along_time, url=f"file://{along_time}").save(tmp_path / "refs.json", form="kerchunk")
+    local = AsyncFileSystemWrapper(LocalFileSystem(), asynchronous=True)
+    document = json.loads((tmp_path / "refs.json").read_text())
+    store = FsspecStore(ReferenceFileSystem(document, asynchronous=True, fs={"file": local}), read_only=True, path="")
+    options: dict[str, Any] = {
+        "engine": "zarr",
+        "consolidated": False,
+        "zarr_format": 2,
+        "chunks": None,
+        "decode_cf": False,
+    }
+    found = xr.open_dataset(store, **options)  # type: ignore[arg-type]
+    with h5py.File(along_time) as file:
+        assert set(found.variables) == set(file) == {"data", "plain", "time"}
+        for name, truth in file.items():
+            assert found[name].dims == ("time",)
+            np.testing.assert_array_equal(found[name].values, truth[...])
+
+
+PARQUET = """
+import hashlib, json, sys
+import numpy as np
+import xarray as xr
+from obspec_utils.registry import ObjectStoreRegistry
+from obstore.store import LocalStore
+from virtualizarr.parsers import KerchunkParquetParser
+
+path, name = sys.argv[1:]
+registry = ObjectStoreRegistry({"file://": LocalStore()})
+store = KerchunkParquetParser(group=None, skip_variables=None)(url="file://" + path, registry=registry)
+found = xr.open_zarr(store, consolidated=False, zarr_format=3, decode_cf=False, chunks=None)[name].values
+json.dump([found.shape, found.dtype.str, hashlib.sha256(found).hexdigest()], sys.stdout)
+"""
+
+
+def test_virtualizarr_opens_our_parquet(along_time: Path, tmp_path: Path) -> None:
+    """Of a file with its arrays in the root, none inline and none with a v2 compressor: 2.5.1 takes no others."""
+    python = Path(os.environ.get("PEERS_PYTHON", Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"))
+    if not python.is_file():
+        pytest.fail(f"VirtualiZarr has no environment at {python}: make .venv-peers/.installed, or set PEERS_PYTHON")
+    ld.index(along_time, url=f"file://{along_time}").save(tmp_path / "refs.parquet")
+    with h5py.File(along_time) as file:
+        for name, truth in file.items():
+            command = [str(python), "-c", PARQUET, str(tmp_path / "refs.parquet"), name]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout) == [[2000], truth.dtype.str, hashlib.sha256(truth[...]).hexdigest()]
