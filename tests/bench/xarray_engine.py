@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -21,7 +20,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 import lindi_dask as ld
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
 from lindi_dask.testing import EmbeddedArchive
 from lindi_dask.xarray_backend import LindiBackendEntrypoint
 
@@ -56,7 +55,7 @@ def main() -> None:
         path = Path(folder) / "session.nwb"
         truth = write(path, nbytes)
         refs = Path(folder) / "session.lindi.json"
-        refs.write_text(json.dumps(index_hdf5(path, archive.add(path).url)))
+        index_hdf5(path, archive.add(path).url).save(refs)
         os.environ.update(archive.environ())
         engine: Any = LindiBackendEntrypoint  # also where the package is not installed
         options: Any = {"instances": {"local": archive.api_url}}

@@ -25,7 +25,7 @@ import lindi_dask as ld
 from lindi_dask import errors
 from lindi_dask.cluster.keys import BrokerKeys
 from lindi_dask.cluster.network import is_overheard
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
 from lindi_dask.testing import EmbeddedArchive, Fault
 from lindi_dask.types import Asset
 
@@ -64,7 +64,7 @@ def refs(
         with h5py.File(recording, "w") as file:
             file.create_dataset("data", data=values, chunks=(ROWS, CHANNELS), compression="gzip")
         path = folder / f"{number}.lindi.json"
-        path.write_text(json.dumps(index_hdf5(recording, archive.add(recording).url)))
+        index_hdf5(recording, archive.add(recording).url).save(path)
         paths.append(path)
     return paths
 
