@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from obspec_utils.registry import ObjectStoreRegistry  # type: ignore[import-not-found]
+from obspec_utils.registry import ObjectStoreRegistry
 from obstore.store import LocalStore
-from virtualizarr.parsers import HDFParser  # type: ignore[import-not-found]
+from virtualizarr.parsers import HDFParser
 
 PACKAGES = ("virtualizarr", "h5py", "zarr")
 

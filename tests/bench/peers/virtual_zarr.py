@@ -9,9 +9,9 @@ from typing import Any
 
 import dask.array as da
 import zarr
-from obspec_utils.registry import ObjectStoreRegistry  # type: ignore[import-not-found]
+from obspec_utils.registry import ObjectStoreRegistry
 from obstore.store import LocalStore, S3Store
-from virtualizarr.parsers import KerchunkJSONParser  # type: ignore[import-not-found]
+from virtualizarr.parsers import KerchunkJSONParser
 
 PACKAGES = ("virtualizarr", "zarr", "dask")
 

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import dask.array as da
 import zarr
-from obspec_utils.registry import ObjectStoreRegistry  # type: ignore[import-not-found]
+from obspec_utils.registry import ObjectStoreRegistry
 from obstore.store import HTTPStore, LocalStore
 from readers import by_dask, zarr_settings
-from virtualizarr.parsers import KerchunkJSONParser  # type: ignore[import-not-found]
+from virtualizarr.parsers import KerchunkJSONParser
 
 if TYPE_CHECKING:
     import numpy as np

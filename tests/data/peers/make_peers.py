@@ -22,10 +22,10 @@ import kerchunk.df  # type: ignore[import-untyped]
 import kerchunk.hdf  # type: ignore[import-untyped]
 import numpy as np
 from fsspec.implementations.reference import LazyReferenceMapper  # type: ignore[import-untyped]
-from obspec_utils.registry import ObjectStoreRegistry  # type: ignore[import-not-found]
+from obspec_utils.registry import ObjectStoreRegistry
 from obstore.store import LocalStore
-from virtualizarr import open_virtual_dataset  # type: ignore[import-not-found]
-from virtualizarr.parsers import HDFParser  # type: ignore[import-not-found]
+from virtualizarr import open_virtual_dataset
+from virtualizarr.parsers import HDFParser
 
 HERE = Path(__file__).parent
 SESSION = HERE.parent / "session.nwb"
