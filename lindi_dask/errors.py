@@ -217,9 +217,12 @@ class UnavailableError(LindiError):
         Seconds that the other side asked to wait.
     attempts : int
         How often it was tried.
+    unanswered : bool
+        Whether there was no answer at all: no connection, or a timeout.
     """
 
     retry_after_s: float | None = None
+    unanswered: bool = False
     attempts: int = 1
 
 

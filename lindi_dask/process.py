@@ -1,4 +1,4 @@
-"""What a process has once: the loop that reads run on, its leases, its readers. Made when first used.
+"""What a process has once: the loop that reads run on, its leases, its readers, its retry budget. Made when first used.
 
 A process of a cluster's worker has a link to that cluster besides, where `distribute` was called.
 """
@@ -9,8 +9,9 @@ import atexit
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
-from lindi_dask.archive import LeaseCache, Resolver
+from lindi_dask.archive import LeaseCache, PlainUrls, Resolver
 from lindi_dask.decode import SharedChunks
+from lindi_dask.retry import RetryBudget
 from lindi_dask.transport import Counters, IoLoop, RangeCache, RangeReader, Traffic
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ _links: Final[list[ClusterLink]] = []
 _io_loop: Final = IoLoop()
 _block_loop: Final = IoLoop("lindi-blocks")
 _shared_chunks: Final = SharedChunks(_SHARED)
-_traffic: Final = Traffic(when_quiet=_shared_chunks.clear)
+_budget: Final = RetryBudget()
+_traffic: Final = Traffic(when_quiet=_shared_chunks.clear, budget=_budget)
 _readers: Final[dict[tuple[int, DiskCache | None], RangeReader]] = {}
 _range_caches: Final[dict[DiskCache, RangeCache]] = {}
 _leases: LeaseCache | None = None
@@ -79,7 +81,7 @@ def leases() -> LeaseCache:
     global _leases  # noqa: PLW0603 - once a process is what this module is for
     with _lock:
         if _leases is None:
-            _leases = LeaseCache(_Source(Resolver()))
+            _leases = LeaseCache(_Source(Resolver(budget=_budget)), plain=PlainUrls(budget=_budget))
         return _leases
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from lindi_dask.errors import (
     StorageUnavailable,
     UnavailableError,
 )
-from lindi_dask.retry import EXCHANGE, READ, RetryPolicy
+from lindi_dask.retry import EXCHANGE, READ, RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,16 +61,16 @@ class Work:
         return "done"
 
 
-def sync(policy: RetryPolicy, time: Time, work: Work) -> str:
-    for attempt in policy.sync(clock=time.clock, sleep=time.sleep):
+def sync(policy: RetryPolicy, time: Time, work: Work, budget: RetryBudget | None = None) -> str:
+    for attempt in policy.sync(budget or RetryBudget(), clock=time.clock, sleep=time.sleep):
         with attempt:
             return work()
     raise AssertionError("no outcome")
 
 
-def asynchronous(policy: RetryPolicy, time: Time, work: Work) -> str:
+def asynchronous(policy: RetryPolicy, time: Time, work: Work, budget: RetryBudget | None = None) -> str:
     async def run() -> str:
-        async for attempt in policy.asynchronous(clock=time.clock, sleep=time.asleep):
+        async for attempt in policy.asynchronous(budget or RetryBudget(), clock=time.clock, sleep=time.asleep):
             with attempt:
                 return work()
         raise AssertionError("no outcome")
@@ -223,3 +224,75 @@ def test_the_two_policies_are_those_of_the_design() -> None:
     assert (EXCHANGE.attempts, EXCHANGE.total_s, EXCHANGE.cap_s) == (10, 60.0, 20.0)
     assert (READ.attempts, READ.total_s, READ.cap_s) == (15, 120.0, 15.0)
     assert (EXCHANGE.retry_on, READ.retry_on) == (ArchiveUnavailable, StorageUnavailable)
+
+
+# The budget
+
+
+def unanswered() -> StorageUnavailable:
+    return StorageUnavailable("The host can't be reached.", unanswered=True)
+
+
+def test_retries_cost_five_or_ten_tokens_and_a_success_gives_one_back() -> None:
+    budget = RetryBudget(22)
+    assert budget.take(busy())
+    assert budget.take(unanswered())
+    assert budget.take(busy())
+    assert (budget.left, budget.take(busy())) == (2, False)
+    for _ in range(3):
+        budget.succeeded()
+    assert budget.take(busy())
+    for _ in range(100):
+        budget.succeeded()
+    assert budget.left == 22
+
+
+@pytest.mark.parametrize("run", [sync, asynchronous])
+def test_an_operation_ends_at_once_when_the_budget_is_spent_and_says_so(run: Callable[..., str]) -> None:
+    time, budget = Time(), RetryBudget(10)
+    with pytest.raises(StorageUnavailable, match=r"Gave up after 3 attempts in \d+ s: too many requests .* budget"):
+        run(POLICY, time, Work(time, [busy() for _ in range(9)]), budget)
+    assert (len(time.slept), budget.left) == (2, 0)
+
+
+def test_many_threads_spend_no_more_than_there_is() -> None:
+    budget = RetryBudget(5 * 1000)
+    with ThreadPoolExecutor(8) as threads:
+        paid = list(threads.map(lambda _: budget.take(busy()), range(3000)))
+    assert (sum(paid), budget.left) == (1000, 0)
+
+
+def in_an_outage(outage_s: float, budget: RetryBudget) -> tuple[int, float]:
+    """One read that starts with the outage, on a clock of its own; its attempts, and when it was over."""
+    time, attempts = Time(), 0
+    try:
+        for attempt in READ.sync(budget, clock=time.clock, sleep=time.sleep):
+            with attempt:
+                attempts += 1
+                if time.now < 1000.0 + outage_s:
+                    raise unanswered()
+    except StorageUnavailable:
+        return attempts, time.now - 1000.0
+    budget.succeeded()
+    return attempts, -1.0
+
+
+def test_the_budget_of_a_process_lasts_for_64_requests_at_a_time_in_an_outage_of_20_s() -> None:
+    spent = []
+    for _ in range(20):
+        budget = RetryBudget()
+        outcomes = [in_an_outage(20.0, budget) for _ in range(64)]
+        assert all(gave_up < 0 for _, gave_up in outcomes)
+        spent.append(10 * sum(attempts - 1 for attempts, _ in outcomes))
+    print(f"tokens spent: {min(spent)} to {max(spent)}")
+    assert min(spent) > 500  # botocore's capacity would have failed them
+    assert max(spent) <= 0.8 * RetryBudget().left
+
+
+def test_an_outage_of_5_minutes_ends_every_request_within_the_policy_and_later_ones_at_once() -> None:
+    budget = RetryBudget()
+    first = [in_an_outage(300.0, budget) for _ in range(64)]
+    assert all(0 < gave_up <= READ.total_s for _, gave_up in first)
+    for _ in range(64):
+        in_an_outage(300.0, budget)
+    assert in_an_outage(300.0, budget) == (1, 0.0)

@@ -6,6 +6,7 @@ Control plane only: nothing here reads data.
 from lindi_dask.archive.instances import BUILTIN, api_key, configured_instances
 from lindi_dask.archive.keys import offer_keys
 from lindi_dask.archive.lease import LeaseCache, LeaseSource, settle
+from lindi_dask.archive.plain import PlainUrls
 from lindi_dask.archive.resolver import Resolver
 from lindi_dask.archive.urls import UrlPolicy
 
@@ -13,6 +14,7 @@ __all__ = [
     "BUILTIN",
     "LeaseCache",
     "LeaseSource",
+    "PlainUrls",
     "Resolver",
     "UrlPolicy",
     "api_key",

@@ -16,6 +16,7 @@ from lindi_dask.archive.names import Names, is_public_storage
 from lindi_dask.archive.urls import is_allowed, split_url
 from lindi_dask.errors import ConfigurationError, LindiError, StorageUnavailable, UrlRefused
 from lindi_dask.network import Control
+from lindi_dask.retry import READ, RetryBudget, RetryPolicy
 from lindi_dask.types import Lease
 
 if TYPE_CHECKING:
@@ -36,32 +37,54 @@ _RETRIED: Final = {408, 429, 500, 502, 503, 504}  # they don't say whether the U
 class PlainUrls:
     """Grants "leases" on plain URLs: where one ends, for a minute if it redirects, and for five if it does not.
 
-    Each host is asked for one byte. A host, that of the URL or of a redirect, must be one that `Asset.allow` has, or
-    be reached by https and have public addresses only. Sends no key. Thread-safe; does not pickle.
+    Each host is asked for one byte, and again where that fails in a way that may pass. A host, that of the URL or of a
+    redirect, must be one that `Asset.allow` has, or be reached by https and have public addresses only. Sends no key.
+    Thread-safe; does not pickle.
 
     Parameters
     ----------
     names
         Looks hosts up.
-    clock
-        Monotonic seconds.
+    retry, budget
+        Bounds of the retries of one look, and of those of the process; None: a budget of its own.
+    clock, sleep
+        Monotonic seconds, and how to wait.
     """
 
-    def __init__(self, *, names: Names | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        names: Names | None = None,
+        retry: RetryPolicy = READ,
+        budget: RetryBudget | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._names = Names() if names is None else names
+        self._retry = retry
+        self._budget = RetryBudget() if budget is None else budget
         self._clock = clock
+        self._sleep = sleep
         self._control: Control | None = None
 
     def exchange(self, asset: Asset, refused: Lease | None = None) -> Lease:  # noqa: ARG002 - each look is a new one
-        """Return where a URL ends.
+        """Return where a URL ends. Blocks for as long as the retries take.
 
         Raises
         ------
         UrlRefused
             If a host on the way may not be read, or there are more than five redirects.
         StorageUnavailable
-            Worth another attempt.
+            If a host gave no answer, after all retries.
         """
+        for attempt in self._retry.sync(self._budget, clock=self._clock, sleep=self._sleep):
+            with attempt:
+                lease = self._look(asset)
+                self._budget.succeeded()
+                return lease
+        raise AssertionError("the retry policy ended without an outcome")
+
+    def _look(self, asset: Asset) -> Lease:
         parts = split_url(asset.id)
         for redirects in range(_MAX_REDIRECTS + 1):
             self._check(parts, asset, redirects)
@@ -131,6 +154,10 @@ def _connection_error(error: requests.RequestException, asset: Asset, parts: Spl
                 "set lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
             )
         case requests.exceptions.ProxyError():
-            return StorageUnavailable(f"{asset}: {parts.host} can't be reached through the proxy of the environment.")
+            return StorageUnavailable(
+                f"{asset}: {parts.host} can't be reached through the proxy of the environment.", unanswered=True
+            )
         case _:
-            return StorageUnavailable(f"{asset}: {parts.host} can't be reached ({type(error).__name__}).")
+            return StorageUnavailable(
+                f"{asset}: {parts.host} can't be reached ({type(error).__name__}).", unanswered=True
+            )

@@ -17,7 +17,7 @@ from lindi_dask.archive.keys import find_key
 from lindi_dask.archive.names import Names
 from lindi_dask.errors import ArchiveUnavailable, ConfigurationError, LindiError
 from lindi_dask.network import Control
-from lindi_dask.retry import EXCHANGE, RetryPolicy
+from lindi_dask.retry import EXCHANGE, RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +44,8 @@ class Resolver:
         Where the API keys are.
     retry
         Bounds of the retries.
+    budget
+        Of all retries of this process; None: an own one.
     clock, sleep
         Monotonic seconds, and how to wait.
     """
@@ -53,11 +55,13 @@ class Resolver:
         *,
         environ: Mapping[str, str] = os.environ,
         retry: RetryPolicy = EXCHANGE,
+        budget: RetryBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._environ = environ
         self._retry = retry
+        self._budget = RetryBudget() if budget is None else budget
         self._clock = clock
         self._sleep = sleep
         self._control = Control()
@@ -75,9 +79,11 @@ class Resolver:
         ArchiveUnavailable
             If it gave no answer, after all retries.
         """
-        for attempt in self._retry.sync(clock=self._clock, sleep=self._sleep):
+        for attempt in self._retry.sync(self._budget, clock=self._clock, sleep=self._sleep):
             with attempt:
-                return self._exchange_once(asset)
+                lease = self._exchange_once(asset)
+                self._budget.succeeded()
+                return lease
         raise AssertionError("the retry policy ended without an outcome")
 
     def _exchange_once(self, asset: Asset) -> Lease:
@@ -156,10 +162,16 @@ def _connection_error(error: requests.RequestException, asset: Asset, instance: 
                 "lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
             )
         case requests.exceptions.ProxyError():
-            return ArchiveUnavailable(f"{where} can't be reached through the proxy of the environment (HTTPS_PROXY).")
+            return ArchiveUnavailable(
+                f"{where} can't be reached through the proxy of the environment (HTTPS_PROXY).", unanswered=True
+            )
         case requests.exceptions.ConnectTimeout():
-            return ArchiveUnavailable(f"{where} did not take a connection within {_TIMEOUT_S[0]:.0f} s.")
+            return ArchiveUnavailable(
+                f"{where} did not take a connection within {_TIMEOUT_S[0]:.0f} s.", unanswered=True
+            )
         case requests.exceptions.Timeout():
-            return ArchiveUnavailable(f"{where} did not answer within {_TIMEOUT_S[1]:.0f} s.")
+            return ArchiveUnavailable(f"{where} did not answer within {_TIMEOUT_S[1]:.0f} s.", unanswered=True)
         case _:
-            return ArchiveUnavailable(f"{where} can't be reached ({type(error).__name__}). Is the network up?")
+            return ArchiveUnavailable(
+                f"{where} can't be reached ({type(error).__name__}). Is the network up?", unanswered=True
+            )

@@ -97,7 +97,7 @@ class LeasedStores:
 
         async def send(lease: Lease) -> T | Refusal:
             failure = None
-            async with self._slot(turn):
+            async with self._slot(self._traffic.slots, turn):
                 try:
                     return await self._timed(partial(request, self._traffic.store(asset, lease, self._timeout)), nbytes)
                 except OBSTORE_ERRORS as error:
@@ -109,25 +109,26 @@ class LeasedStores:
                 return failure
             raise failure
 
-        async for attempt in self._retry.asynchronous():
-            with attempt:
-                self._traffic.counters.add(retries=int(attempt.retry_state.attempt_number > 1))
-                return await self._renewing(asset, send)
+        settle(await asyncio.wrap_future(self._leases.request(asset)))  # what waits for a lease takes no place
+        # One's own place is kept from attempt to attempt: in an outage no more requests than that are repeated
+        async with self._slot(self._own_slots, turn):
+            async for attempt in self._retry.asynchronous(self._traffic.budget):
+                with attempt:
+                    self._traffic.counters.add(retries=int(attempt.retry_state.attempt_number > 1))
+                    outcome = await self._renewing(asset, send)
+                    self._traffic.budget.succeeded()
+                    return outcome
         raise AssertionError("the retry policy ended without an outcome")
 
+    @staticmethod
     @asynccontextmanager
-    async def _slot(self, turn: Turn) -> AsyncIterator[None]:
-        """Hold a place among this reader's requests, and one among the process's."""
-        slots = self._traffic.slots
-        await self._own_slots.take(1, turn.key())
+    async def _slot(slots: Shares, turn: Turn) -> AsyncIterator[None]:
+        """Hold a place: among this reader's requests, or among the process's."""
+        await slots.take(1, turn.key())
         try:
-            await slots.take(1, turn.key())
-            try:
-                yield
-            finally:
-                slots.give(1)
+            yield
         finally:
-            self._own_slots.give(1)
+            slots.give(1)
 
     async def _timed(self, request: Callable[[], Awaitable[T]], nbytes: int | None) -> T:
         """Do a request, a second one beside it if it is a straggler, and learn from what it took."""

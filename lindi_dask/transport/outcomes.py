@@ -105,9 +105,9 @@ def _without_status(text: str, where: str) -> LindiError:
     if "UnexpectedRange" in text:
         return StorageUnavailable(f"{where} sent another range than the one that was asked for.")
     if "ConnectionRefused" in text or "kind: Connect" in text:
-        return StorageUnavailable(f"{where} can't be reached. Is the network up?")
+        return StorageUnavailable(f"{where} can't be reached. Is the network up?", unanswered=True)
     if "TimedOut" in text or "timed out" in text or "kind: Timeout" in text:
-        return StorageUnavailable(f"{where} stopped answering.")
+        return StorageUnavailable(f"{where} stopped answering.", unanswered=True)
     return StorageUnavailable(f"{where} broke the connection off.")
 
 

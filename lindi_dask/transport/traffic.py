@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from obstore.store import HTTPStore
 
 from lindi_dask.network import data_options
+from lindi_dask.retry import RetryBudget
 from lindi_dask.transport.adaptive import Link, Window
 from lindi_dask.transport.counters import Counters
 from lindi_dask.transport.hedging import Hedging
@@ -43,6 +44,8 @@ class Traffic:
         Bytes that may be asked for and not decoded at a time; a larger range is read alone.
     hedging
         When to send a second request.
+    budget
+        Of all retries of this process; None: an own one.
     clock
         Seconds, monotonic.
     when_quiet
@@ -54,6 +57,7 @@ class Traffic:
         *,
         memory: int = _MEMORY,
         hedging: Hedging | None = None,
+        budget: RetryBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
         when_quiet: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,6 +67,7 @@ class Traffic:
         self.link = Link()
         self.window = Window(1)
         self.hedging = hedging or Hedging()
+        self.budget = RetryBudget() if budget is None else budget
         self.slots = Shares(lambda: self.window.size)
         self.memory = Shares(lambda: memory)
         self.files = ThreadPoolExecutor(max_workers=_FILE_THREADS, thread_name_prefix="lindi-file")

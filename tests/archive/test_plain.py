@@ -12,6 +12,7 @@ from lindi_dask.archive import LeaseCache, Resolver
 from lindi_dask.archive.names import Names
 from lindi_dask.archive.plain import PlainUrls
 from lindi_dask.errors import LindiError, StorageUnavailable, UrlRefused
+from lindi_dask.retry import RetryPolicy
 from lindi_dask.testing.hosting import Port, ServerThread
 from lindi_dask.types import Asset
 
@@ -64,8 +65,11 @@ def other() -> Iterator[Host]:
         yield other
 
 
+QUICK = RetryPolicy(attempts=3, total_s=10, first_s=0.01, cap_s=0.02, retry_on=StorageUnavailable)
+
+
 def end(url: str, *allow: str) -> str:
-    return PlainUrls().exchange(Asset(None, url, allow)).url
+    return PlainUrls(retry=QUICK).exchange(Asset(None, url, allow)).url
 
 
 def test_a_url_that_does_not_redirect_is_asked_for_one_byte_and_read_as_it_is(host: Host) -> None:
@@ -150,9 +154,10 @@ def test_a_denial_is_left_to_the_read_to_report(host: Host, status: int) -> None
 
 
 @pytest.mark.parametrize("path", ["status/429", "status/500", "status/503", "nowhere"])
-def test_what_does_not_say_where_the_url_ends_is_worth_another_attempt(host: Host, path: str) -> None:
-    with pytest.raises(StorageUnavailable):
+def test_what_does_not_say_where_the_url_ends_is_tried_again_until_it_is_given_up(host: Host, path: str) -> None:
+    with pytest.raises(StorageUnavailable, match="Gave up after 3 attempts") as caught:
         end(f"{host.url}{path}", host.url)
+    assert caught.value.attempts == len(host.asked) == 3
 
 
 def test_a_host_that_is_down_is_worth_another_attempt_and_its_query_is_not_shown() -> None:
