@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed import SchedulerPlugin
@@ -33,6 +34,8 @@ from lindi_dask.transport import Counters
 from lindi_dask.types import Asset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distributed import Scheduler
     from distributed.comm import Comm
 
@@ -58,16 +61,21 @@ class LeaseBroker(SchedulerPlugin):  # type: ignore[misc] # distributed has no t
         Name and API URL of the instances besides those that are built in: the only ones that keys are sent to.
     key_file
         See `BrokerKeys`.
+    awaits_tokens
+        Whether keys will be sent to it: no lease is handed out before, as that could fail for want of one.
     """
 
     name = BROKER
 
-    def __init__(self, own: tuple[tuple[str, str], ...], key_file: str | None) -> None:
+    def __init__(
+        self, own: tuple[tuple[str, str], ...], key_file: str | None = None, *, awaits_tokens: bool = False
+    ) -> None:
         self._own = own
         self._key_file = key_file
+        self._awaits_tokens = awaits_tokens
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LeaseBroker, (self._own, self._key_file)
+        return partial(LeaseBroker, awaits_tokens=self._awaits_tokens), (self._own, self._key_file)
 
     def __repr__(self) -> str:
         return "<LeaseBroker>"
@@ -82,14 +90,17 @@ class LeaseBroker(SchedulerPlugin):  # type: ignore[misc] # distributed has no t
         self._leases = SharedLeases(CountedSource(Resolver(environ=self._keys), self._counters))
         self._relay = ReferenceRelay(lambda fingerprint: scheduler.log_event(WANTED, {"fingerprint": fingerprint}))
         self._warned = False
-        self._handlers = {
-            LEASES: self.leases,
+        self._handlers: dict[str, Callable[..., Any]] = {
             STATUS: self.status,
             TOKENS: self.take_tokens,
             REFERENCES: self.references,
             OFFER: self.take_references,
             CLOSE: self.end,
         }
+        if not self._awaits_tokens:
+            self._handlers[LEASES] = self.leases
+        for name in (*self._handlers, LEASES):
+            scheduler.handlers.pop(name, None)
         scheduler.handlers.update(self._handlers)
 
     @property
@@ -143,6 +154,7 @@ class LeaseBroker(SchedulerPlugin):  # type: ignore[misc] # distributed has no t
             sealed = sealed.data
         tokens = sealed.open()
         self._keys.take({self._instances[name].key_variables[0]: key for name, key in tokens.items()})
+        self._handlers[LEASES] = self._scheduler.handlers[LEASES] = self.leases
         return {}
 
     async def references(self, fingerprint: str) -> Message:

@@ -36,6 +36,7 @@ class Distribution:
     async def start(self, tokens: dict[str, str | Callable[[], str]]) -> Self:
         """Start the broker, if it does not run so already, and link the workers to it."""
         client = self._client
+        keys = self._opened(tokens)
         wanted = {"own": [list(one) for one in self._own], "key_file": self._key_file}
         status = await self._call(STATUS)
         if status is not None and status["configuration"] != wanted:
@@ -44,7 +45,7 @@ class Distribution:
         if status is None:
             failure = None
             try:
-                await client.register_plugin(LeaseBroker(self._own, self._key_file))
+                await client.register_plugin(LeaseBroker(self._own, self._key_file, awaits_tokens=bool(keys)))
             except (ImportError, AttributeError) as error:
                 failure = ConfigurationError(
                     f"The scheduler did not take the lease broker ({error}): install the same lindi-dask there as here."
@@ -53,22 +54,22 @@ class Distribution:
                 raise failure
         await client.register_plugin(LeasePlugin(self._own))
         self._offers = Offers(client)
-        if tokens:
-            await self._send(tokens)
+        if keys:
+            answer = await self._call(TOKENS, sealed=to_serialize(Sealed(keys)))
+            if answer is None or "refusal" in answer:
+                raise ConfigurationError(f"tokens: {answer['refusal'] if answer else 'the scheduler is gone.'}")
         await self._warn_if_overheard()
         return self
 
-    async def _send(self, tokens: dict[str, str | Callable[[], str]]) -> None:
+    def _opened(self, tokens: dict[str, str | Callable[[], str]]) -> dict[str, str]:
+        """Return the keys, if they may be sent to the scheduler."""
         address = self._client.scheduler.address
-        if is_overheard(address):
+        if tokens and is_overheard(address):
             raise ConfigurationError(
                 f"tokens: the way to the scheduler at {address} is not encrypted, and keys don't cross a network in "
                 f"plain text. Put the key into its environment, or into a file there (key_file=). Or: {HOW_TO_ENCRYPT}."
             )
-        keys = {name: token() if callable(token) else token for name, token in tokens.items()}
-        answer = await self._call(TOKENS, sealed=to_serialize(Sealed(keys)))
-        if "refusal" in answer:
-            raise ConfigurationError(f"tokens: {answer['refusal']}")
+        return {name: token() if callable(token) else token for name, token in tokens.items()}
 
     async def _warn_if_overheard(self) -> None:
         workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]

@@ -147,4 +147,13 @@ TABLE: tuple[Row, ...] = (
     Row(name="index cache cut short", deed="cut_index", refs="many"),
     Row(name="index cache cut short, of a dict", expected=RefsUnreachable, deed="cut_index", refs="dict"),
     Row(name="worker killed in mid-read", deed="kill", conditions=_SLOW, blocks=40),
+    Row(name="broker restarted", deed="restart_broker", conditions=_SHORT, blocks=40),
+    Row(name="broker gone, a key on the workers", deed="lose_broker", conditions=_SHORT, blocks=40),
+    Row(
+        name="broker gone, no key on the workers",
+        expected=AuthenticationError,
+        deed="lose_broker_and_key",
+        conditions=_SHORT,
+        blocks=40,
+    ),
 )

@@ -286,6 +286,47 @@ class Scene:
         self.client.wait_for_workers(2, timeout=LIMIT_S)
         self.felt = 1
 
+    def restart_broker(self) -> Steps:
+        access = self._distribute()
+        yield
+        self.let_read()
+        self.client.run_on_scheduler(lose_broker)
+        time.sleep(1)
+        again = self._distribute()
+        yield
+        self.felt = min(access.status()["exchanges"], len(again.status()["assets"]))
+        again.close()
+
+    def lose_broker(self) -> Steps:
+        access = self._distribute()
+        yield
+        self.let_read()
+        self.client.run_on_scheduler(lose_broker)
+        self.client.run(set_key, str(self.folder / "key"))
+        yield
+        self.felt = len({one.client for one in self.requests if one.is_download}) - 1
+        access.close()
+
+    def lose_broker_and_key(self) -> Steps:
+        access = self._distribute()
+        yield
+        self.let_read()
+        self.client.run_on_scheduler(lose_broker)
+        yield
+        self.felt = self._refused()
+        access.close()
+
+    def _distribute(self) -> Any:
+        """Let the broker have the only key."""
+        self.client.run(set_key, os.devnull)
+        return ld.distribute(self.client, instances=self.options["instances"], tokens={"local": self.token})
+
+
+def lose_broker(dask_scheduler: Any) -> None:
+    """As if the scheduler's plugin had ended, and nobody had told the workers."""
+    for name in [name for name in dask_scheduler.handlers if name.startswith("lindi_dask")]:
+        del dask_scheduler.handlers[name]
+
 
 def fill_disk() -> None:
     """Let no file of this process grow beyond 512 bytes, as if the disk were full."""
