@@ -27,7 +27,7 @@ from distributed import Client, LocalCluster, wait
 from usage import memory
 
 import lindi_dask as ld
-from lindi_dask.index import index_hdf5
+from lindi_dask.hdf5 import index_hdf5
 from lindi_dask.testing import EmbeddedArchive, Fault, Injection
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ class Soak:
         """Read the whole array again and again for so long."""
         archive = self.archive
         archive.lifetime_s = phase.lifetime_s
-        refs = index_hdf5(self.path, archive.add(self.path).url)  # an asset of its own: it has no older leases
+        # An asset of its own, which there are no older leases of
+        asset = archive.add(self.path)
+        refs = self.path.with_name(f"{asset.id}.lindi.json")
+        index_hdf5(self.path, asset.url).save(refs)
         injections: list[Injection] = [archive.inject(fault) for fault in KINDS if phase.has_faults]
         exchanges = archive.counts()["exchanges"]
         array = ld.open_array(refs, "data", chunks=(4 * ROWS, CHANNELS), instances={"local": archive.api_url})
