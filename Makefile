@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NEWEST ?= $(shell for python in python3.13 python3.12; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 PEERS = .venv-lindi/.installed .venv-peers/.installed $(if $(NEWEST),.venv-newest-peers/.installed)
 
-.PHONY: demo test check format bench bench-full clean
+.PHONY: demo test check format bench bench-full soak clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo ## do the main job against the embedded archive: offline, without credentials
@@ -35,6 +35,9 @@ bench-full: $(VENV)/.installed-test $(PEERS) ## all that can be measured: half a
 	BENCH_COMMAND='make $@' $(BIN)/python tests/bench/read.py --full --write docs/benchmarks.md
 	$(BIN)/python tests/bench/references.py --full
 	$(BIN)/python tests/bench/indexing.py
+
+soak: $(VENV)/.installed-test ## read for minutes while requests fail, leases expire and workers are killed
+	$(BIN)/python tests/bench/soak.py
 
 clean: ## remove what the other chores made
 	rm -rf $(VENV) .venv-lindi .venv-peers .venv-newest-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist lindi-dask-demo

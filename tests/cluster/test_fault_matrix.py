@@ -133,7 +133,7 @@ class Scene:
             document = lindi_document(self.recording, url)
         if self.row.refs == "many":  # enough for an index to be written
             document["refs"]["more/.zarray"] = document["refs"]["data/.zarray"] | {"shape": [ROWS * 10_000, CHANNELS]}
-            document["refs"] |= {f"more/{i}.0": ["{{u1}}", 0, 1000] for i in range(10_000)}
+            document["refs"] |= {f"more/{i}.0": [self.asset.url, 0, 1000] for i in range(10_000)}
         if self.row.refs == "dict":
             return document
         path = self.folder / "recording.json"
