@@ -74,7 +74,7 @@ class Outcome:
 
 
 def crc(block: NDArray[np.int16]) -> NDArray[np.uint32]:
-    return np.array([[zlib.crc32(np.ascontiguousarray(block))]], np.uint32)
+    return np.array([[zlib.crc32(np.ascontiguousarray(block).tobytes())]], np.uint32)
 
 
 def private() -> tuple[int, int]:
@@ -91,7 +91,7 @@ class Soak:
         with h5py.File(path, "w") as file:
             options = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
             file.create_dataset("data", data=noise, chunks=(ROWS, CHANNELS), **options)
-        self.truth = np.array([zlib.crc32(part) for part in noise.reshape(CHUNKS // 4, -1)], np.uint32)
+        self.truth = np.array([zlib.crc32(part.tobytes()) for part in noise.reshape(CHUNKS // 4, -1)], np.uint32)
         self.path = path
         self.memory: dict[int, list[int]] = {}
         self.random = random.Random(7)
