@@ -145,8 +145,9 @@ def _error(state: RetryCallState) -> UnavailableError:
     return error
 
 
-EXCHANGE = RetryPolicy(attempts=10, total_s=60.0, first_s=0.5, cap_s=20.0, retry_on=ArchiveUnavailable)
-"""Of an exchange at the archive's API (botocore's standard mode, stretched)."""
+EXCHANGE = RetryPolicy(attempts=16, total_s=60.0, first_s=0.5, cap_s=20.0, retry_on=ArchiveUnavailable)
+"""Of an exchange at the archive's API (botocore's standard mode, stretched). With 10 attempts, one in 100 would give up
+within an outage of 20 s."""
 
-READ = RetryPolicy(attempts=15, total_s=120.0, first_s=0.1, cap_s=15.0, retry_on=StorageUnavailable)
-"""Of one range read."""
+READ = RetryPolicy(attempts=20, total_s=120.0, first_s=0.1, cap_s=15.0, retry_on=StorageUnavailable)
+"""Of one range read. With 15 attempts, one in 5,000 would give up within an outage of 20 s."""
