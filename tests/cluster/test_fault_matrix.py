@@ -366,10 +366,12 @@ def table(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, ...]]]:
     """Lines that are printed in the end, whether or not output is captured."""
     lines: list[tuple[str, ...]] = [("fault", "injected", "expected", "seen", "attempts", "API", "S3", "seconds")]
     yield lines
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    plugins = request.config.pluginmanager
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in [("",), *lines]:
-        reporter.write_line("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=False)).rstrip())
+    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+        for line in [("",), *lines]:
+            text = "  ".join(part.ljust(width) for part, width in zip(line, widths, strict=False))
+            plugins.getplugin("terminalreporter").write_line(text.rstrip())
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
