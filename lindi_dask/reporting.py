@@ -38,7 +38,10 @@ def stats(client: Client | None = None) -> Counts:
         return process.counters().counts()
     # Workers may be threads of one process
     by_process = dict(client.run(_own).values())
-    of_broker: Counts = client.run_on_scheduler(_of_broker)
+    try:
+        of_broker: Counts = client.run_on_scheduler(_of_broker)
+    except ImportError:  # a scheduler without this package has no broker
+        of_broker = Counts()
     return functools.reduce(operator.add, by_process.values(), of_broker)
 
 

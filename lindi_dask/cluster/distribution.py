@@ -19,7 +19,7 @@ from lindi_dask.process import BROKER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distributed import Client
+    from distributed import Client, Scheduler
 
 __all__ = ["Distribution"]
 
@@ -38,7 +38,7 @@ class Distribution:
         client = self._client
         keys = self._opened(tokens)
         wanted = {"own": [list(one) for one in self._own], "key_file": self._key_file}
-        status = await self._call(STATUS)
+        status = await self._state()
         if status is not None and status["configuration"] != wanted:
             await self._undo()
             status = None
@@ -103,17 +103,28 @@ class Distribution:
         return self._client.sync(self._undo)
 
     async def _status(self) -> dict[str, Any]:
-        return await self._call(STATUS) or {}
+        return await self._state() or {}
 
     async def _undo(self) -> None:
         if self._offers is not None:
             self._offers.close()
             self._offers = None
-        if await self._call(STATUS) is None:
+        if await self._state() is None:
             return
         await self._call(CLOSE)
         await self._client.unregister_scheduler_plugin(BROKER)
         await self._client.unregister_worker_plugin(GIVEN)
+
+    async def _state(self) -> dict[str, Any] | None:
+        """Return what the broker says of itself; None if there is none."""
+        try:
+            # To ask for a handler that isn't there would put a traceback into the scheduler's log
+            if not await self._client.run_on_scheduler(_has_broker):
+                return None
+        except (OSError, AttributeError, ImportError):
+            return None
+        status: dict[str, Any] | None = await self._call(STATUS)
+        return status
 
     async def _call(self, handler: str, **arguments: Any) -> Any:  # noqa: ANN401 - messages
         """Call a handler of the scheduler's; None if it has no such handler, or is gone."""
@@ -136,3 +147,8 @@ class Distribution:
 
     def __repr__(self) -> str:
         return panel({} if self._client.asynchronous else self.status())
+
+
+def _has_broker(dask_scheduler: Scheduler) -> bool:
+    """On the scheduler: return whether a broker is at work."""
+    return STATUS in dask_scheduler.handlers

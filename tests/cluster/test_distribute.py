@@ -265,7 +265,12 @@ def test_over_real_comms_under_load_leases_come_at_once_when_none_is_due(
 
 @pytest.mark.usefixtures("key")
 def test_it_is_there_for_workers_that_come_later_and_gone_when_it_is_closed(
-    archive: EmbeddedArchive, client: Client, cluster: LocalCluster, refs: list[Path], instances: dict[str, str]
+    archive: EmbeddedArchive,
+    client: Client,
+    cluster: LocalCluster,
+    refs: list[Path],
+    instances: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with ld.distribute(client, instances=instances) as distribution:
         client.submit(sum_of, refs[0], instances, 0, pure=False).result()
@@ -287,6 +292,7 @@ def test_it_is_there_for_workers_that_come_later_and_gone_when_it_is_closed(
     cluster.scale(WORKERS)
     assert distribution.status() == {}
     assert repr(distribution) == "<Distribution: closed>"
+    assert "No handler" not in caplog.text
     client.run(forget_leases)
     with pytest.raises(errors.AuthenticationError, match="Set LOCAL_API_KEY"):
         client.submit(sum_of, refs[0], instances, 0, pure=False).result()
@@ -635,6 +641,7 @@ def test_a_scheduler_without_the_package_is_told_to_install_it(instances: dict[s
     with (
         scheduler_process(tmp_path, "import sys; sys.modules['lindi_dask'] = None; ", {}) as file,
         Client(scheduler_file=str(file)) as client,
-        pytest.raises(errors.ConfigurationError, match="install the same lindi-dask"),
     ):
-        ld.distribute(client, instances=instances)
+        with pytest.raises(errors.ConfigurationError, match="install the same lindi-dask"):
+            ld.distribute(client, instances=instances)
+        assert ld.stats(client).exchanges == 0
