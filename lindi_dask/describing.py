@@ -156,7 +156,7 @@ def _state(source: Source, policy: UrlPolicy, base: Base, *, ask: bool) -> Sourc
 def _asked(asset: Asset) -> SourceState:
     """Ask the archive whether an asset may be read: without a key, and if that doesn't do, with the user's."""
     try:
-        Resolver(environ={}, retry=_ASKING).exchange(asset)
+        Resolver(anonymous=True, retry=_ASKING).exchange(asset)
     except AuthenticationError:
         pass
     except LindiError as error:

@@ -42,6 +42,8 @@ class Resolver:
     ----------
     environ
         Where the API keys are.
+    anonymous
+        Whether to send no key, whatever there is.
     retry
         Bounds of the retries.
     budget
@@ -54,12 +56,14 @@ class Resolver:
         self,
         *,
         environ: Mapping[str, str] = os.environ,
+        anonymous: bool = False,
         retry: RetryPolicy = EXCHANGE,
         budget: RetryBudget | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._environ = environ
+        self._anonymous = anonymous
         self._retry = retry
         self._budget = RetryBudget() if budget is None else budget
         self._clock = clock
@@ -101,7 +105,7 @@ class Resolver:
             raise ArchiveUnavailable(
                 f"{asset}: the archive at {instance.api_url} asked to wait.", retry_after_s=asked_to_wait_s
             )
-        key = find_key(instance, self._environ)
+        key = None if self._anonymous else find_key(instance, self._environ)
         sent_at = self._clock()
         failure: LindiError | None = None
         try:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lindi_dask.archive import Resolver, configured_instances
+from lindi_dask.archive import Resolver, configured_instances, keys
+from lindi_dask.errors import AuthenticationError
 from lindi_dask.testing import EmbeddedArchive, Fault
 from lindi_dask.types import Asset
 
@@ -43,6 +44,19 @@ def test_when_the_archive_asks_to_wait_no_asset_is_asked_for_before_the_time(arc
     later = [request for request in archive.requests if request is not refused]
     assert len(later) == 12
     assert min(request.monotonic_s for request in later) - refused.monotonic_s >= 2
+
+
+def test_an_anonymous_one_sends_no_key_wherever_there_is_one(
+    archive: EmbeddedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (asset,) = assets(archive, 1)
+    monkeypatch.setenv("LOCAL_API_KEY", archive.owner_token)
+    assert asset.instance is not None
+    monkeypatch.setattr(keys, "_offered", {asset.instance: lambda: archive.owner_token})
+    with pytest.raises(AuthenticationError):
+        Resolver(anonymous=True).exchange(asset)
+    assert [request.authorized for request in archive.requests] == [False]
+    assert Resolver().exchange(asset).url
 
 
 def test_at_most_four_requests_are_on_their_way(archive: EmbeddedArchive) -> None:
