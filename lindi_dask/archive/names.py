@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lindi_dask.archive.urls import is_private_address, split_url
-from lindi_dask.errors import StorageUnavailable, UrlRefused
+from lindi_dask.errors import ArchiveUnavailable, StorageUnavailable, UrlRefused
 from lindi_dask.network import proxy_of
 
 if TYPE_CHECKING:
@@ -89,14 +89,19 @@ class Names:
         ------
         UrlRefused
             If it does.
-        StorageUnavailable
-            If the name can't be looked up.
+        ArchiveUnavailable
+            If a name can't be looked up: the exchange is worth another attempt.
         """
-        parts = split_url(url)
-        if asset.instance is None or not self.is_private(parts, asset):
-            return
-        if self.is_private(split_url(asset.instance.api_url), asset):
-            return
+        parts, failure = split_url(url), None
+        try:
+            if asset.instance is None or not self.is_private(parts, asset):
+                return
+            if self.is_private(split_url(asset.instance.api_url), asset):
+                return
+        except StorageUnavailable as error:
+            failure = ArchiveUnavailable(str(error), unanswered=True)
+        if failure is not None:
+            raise failure
         reason = f"the archive redirected to {parts.root}, which is this machine or a private network"
         raise UrlRefused(f"{asset}: {reason}; that is not followed.", reason=reason)
 

@@ -7,7 +7,7 @@ import pytest
 from lindi_dask.archive.instances import BUILTIN, make_instance
 from lindi_dask.archive.names import Names, is_public_storage
 from lindi_dask.archive.urls import is_private_address, split_url
-from lindi_dask.errors import StorageUnavailable, UrlRefused
+from lindi_dask.errors import ArchiveUnavailable, StorageUnavailable, UrlRefused
 from lindi_dask.types import Asset
 
 PLAIN = Asset(None, "https://host.example/x")
@@ -137,6 +137,16 @@ def test_a_public_archive_s_storage_may_not_be_private() -> None:
             with pytest.raises(UrlRefused, match="private network") as caught:
                 names.check_storage(STORAGE, OF_DANDI)
             assert "planted" not in repr(caught.value)
+
+
+def test_a_storage_host_that_can_t_be_looked_up_makes_the_exchange_worth_another_attempt() -> None:
+    def lookup(*_: object) -> set[str]:
+        raise OSError("no network")
+
+    with pytest.raises(ArchiveUnavailable, match="can't be looked up") as caught:
+        Names(lookup).check_storage(STORAGE, OF_DANDI)
+    assert caught.value.unanswered
+    assert "planted" not in repr(caught.value)
 
 
 def test_a_private_archive_s_storage_may_be_private_too() -> None:
