@@ -88,7 +88,7 @@ class LeaseCache:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[Asset, _Entry] = {}
-        self._due: deque[tuple[Asset, _Entry, Lease | None]] = deque()
+        self._due: deque[tuple[Asset, _Entry, Future[Lease | LindiError], Lease | None]] = deque()
         self._threads = 0
 
     def request(self, asset: Asset) -> Future[Lease | LindiError]:
@@ -149,7 +149,7 @@ class LeaseCache:
         future: Future[Lease | LindiError] = Future()
         future.set_running_or_notify_cancel()  # one waiter that gives up must not cancel the others' exchange
         entry.pending, entry.exchanged_at = future, now
-        self._due.append((asset, entry, refused))
+        self._due.append((asset, entry, future, refused))
         if self._threads < _THREADS:
             self._threads += 1
             # A daemon: an exchange that retries through an outage must not hold up the end of the process
@@ -171,10 +171,10 @@ class LeaseCache:
                 if not self._due:
                     self._threads -= 1
                     return
-                asset, entry, refused = self._due.popleft()
-            self._exchange(asset, entry, refused)
+                due = self._due.popleft()
+            self._exchange(*due)
 
-    def _exchange(self, asset: Asset, entry: _Entry, refused: Lease | None) -> None:
+    def _exchange(self, asset: Asset, entry: _Entry, future: Future[Lease | LindiError], refused: Lease | None) -> None:
         outcome: Lease | LindiError
         try:
             source = self._plain if asset.instance is None else self._source
@@ -186,7 +186,7 @@ class LeaseCache:
             outcome = LindiError(f"{asset}: the exchange failed unexpectedly ({type(error).__name__}).")
         now = self._clock()
         with self._lock:
-            pending, entry.pending = entry.pending, None
+            entry.pending = None
             if isinstance(outcome, Lease):
                 advance = min(900.0, outcome.lifetime_s / 4) * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
                 entry.lease, entry.advise_at = outcome, outcome.expires_at - advance
@@ -196,9 +196,7 @@ class LeaseCache:
                 entry.failure = outcome
                 entry.failure_until = now + random.uniform(1.0, 2.0)  # noqa: S311 - spreads load
                 _log.warning("%s", outcome)
-        if pending is None:
-            raise AssertionError("an exchange that nobody asked for")
-        pending.set_result(outcome)
+        future.set_result(outcome)
 
 
 def settle(outcome: Lease | LindiError) -> Lease:

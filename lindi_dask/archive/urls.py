@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lindi_dask.refs.references import Source
     from lindi_dask.types import Base, Instance
 
-__all__ = ["SplitUrl", "UrlPolicy", "check_prefix", "is_allowed", "is_private_address", "split_url"]
+__all__ = ["SplitUrl", "UrlPolicy", "check_prefix", "is_allowed", "is_asset_id", "is_private_address", "split_url"]
 
 _AUTHORITY = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -87,6 +87,11 @@ class SplitUrl:
             return ipaddress.ip_address(self.host)
         except ValueError:
             return None
+
+
+def is_asset_id(text: str) -> bool:
+    """Return whether a text is an asset's id as `Asset` has it: a UUID in lower case."""
+    return re.fullmatch(_UUID, text) is not None and text == text.lower()
 
 
 def is_private_address(text: str) -> bool:

@@ -53,7 +53,7 @@ def distribute(
         process is this one.
     tokens
         Keys by the name of their instance (`{"dandi": ...}`), or what returns one: sent to the scheduler, once, and
-        looked at before all others. Refused where they would cross a network in plain text.
+        looked at before the file and the environment. Refused where they would cross a network in plain text.
 
     Returns
     -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ from distributed import SchedulerPlugin
 from distributed.protocol.serialize import Serialize, Serialized, deserialize
 
 from lindi_dask.archive import Resolver, api_key, configured_instances
+from lindi_dask.archive.urls import is_asset_id
 from lindi_dask.cluster.keys import BrokerKeys
 from lindi_dask.cluster.messages import (
     CLOSE,
@@ -47,7 +47,6 @@ __all__ = ["LeaseBroker"]
 _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S: Final = 20.0  # of an answer; workers ask again, and so find out when the broker is gone
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class LeaseBroker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
@@ -179,7 +178,7 @@ class LeaseBroker(SchedulerPlugin):  # type: ignore[misc] # distributed has no t
 
     def _checked(self, wish: Wish) -> Ask:
         instance = self._instances.get(wish.instance)
-        if instance is None or not _UUID.fullmatch(wish.asset_id):
+        if instance is None or not is_asset_id(wish.asset_id):
             raise ConfigurationError(
                 f"The lease broker has no instance {wish.instance[:64]!r}, or this is no asset of it: pass the same "
                 "instances= to lindi_dask.distribute as where the references are opened."

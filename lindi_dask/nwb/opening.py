@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     Physical = bool | Literal["float32", "float64"]
 
-__all__ = ["NwbWarning", "Opening", "lazy", "preferred_blocks"]
+__all__ = ["SESSION_TIMES", "NwbWarning", "Opening", "lazy", "preferred_blocks"]
 
-_SESSION_TIMES: Final = ("session_start_time", "timestamps_reference_time")
+SESSION_TIMES: Final = ("session_start_time", "timestamps_reference_time")
 _UNTOLD: Final = ("namespace", "colnames")  # attributes that say nothing once a dataset is made
 
 
@@ -100,7 +100,7 @@ class Opening:
         """When the session started, and what its times count from: ISO 8601."""
         arrays = self.tree.arrays("")
         found = {}
-        for name in _SESSION_TIMES:
+        for name in SESSION_TIMES:
             node = arrays.get(name)
             value = None if node is None or node.size != 1 else self.value(node, "it is left out")
             if value is not None:

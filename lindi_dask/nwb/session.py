@@ -8,6 +8,7 @@ import xarray as xr
 
 from lindi_dask.nwb import series, tables
 from lindi_dask.nwb.kinds import SERIES, TABLE
+from lindi_dask.nwb.opening import SESSION_TIMES
 from lindi_dask.nwb.tree import text
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def open_groups(opening: Opening, paths: Iterable[str]) -> dict[str, xr.Dataset]
     """
     lines = {path: opening.line(path) for path in paths}
     root = opening.tree.arrays("")
-    nodes = [root[name] for name in ("session_start_time", "timestamps_reference_time") if name in root]
+    nodes = [root[name] for name in SESSION_TIMES if name in root]
     for path, line in lines.items():
         if SERIES in line:
             nodes += series.early_nodes(opening, path)
