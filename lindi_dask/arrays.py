@@ -65,30 +65,13 @@ def open_store(
     return store
 
 
-def factory_of(
-    refs: Refs,
-    *,
-    instances: Mapping[str, str] | None = None,
-    allow: Iterable[str] | None = None,
-    concurrency: int | None = None,
-    cache: str | os.PathLike[str] | Literal[False] | None = None,
-    cache_limit: int | str | None = None,
-    api_keys: Mapping[str, Callable[[], str | None]] | None = None,
-) -> StoreFactory:
-    """Return the recipe of references; parameters and errors are those of `open_store`."""
+def factory_of(refs: Refs, **options: Any) -> StoreFactory:  # noqa: ANN401 - those of StoreFactory, each its own
+    """Return the recipe of references; options are those of `StoreFactory`, None where they are not given."""
     if isinstance(refs, StoreFactory):
-        if any(option is not None for option in (instances, allow, concurrency, cache, cache_limit, api_keys)):
+        if any(option is not None for option in options.values()):
             raise ConfigurationError("options belong to the StoreFactory: pass them where it is made.")
         return refs
-    return StoreFactory(
-        refs,
-        instances=instances,
-        allow=allow,
-        concurrency=concurrency,
-        cache=cache,
-        cache_limit=cache_limit,
-        api_keys=api_keys,
-    )
+    return StoreFactory(refs, **options)
 
 
 def open_group(

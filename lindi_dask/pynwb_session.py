@@ -11,7 +11,7 @@ from lindi_dask.errors import ConfigurationError, LindiError, RefsError, UrlRefu
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pynwb import NWBFile
 
@@ -35,6 +35,7 @@ def open_nwb(
     concurrency: int | None = None,
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
+    api_keys: Mapping[str, Callable[[], str | None]] | None = None,
 ) -> NWBFile:
     """Return an NWB session as a `pynwb.NWBFile`, read-only.
 
@@ -49,7 +50,7 @@ def open_nwb(
     ----------
     refs
         As for `StoreFactory`, or one.
-    instances, allow, concurrency, cache, cache_limit
+    instances, allow, concurrency, cache, cache_limit, api_keys
         As for `StoreFactory`.
 
     Returns
@@ -70,7 +71,13 @@ def open_nwb(
     """
     session_io = _session_io()
     store = open_store(
-        refs, instances=instances, allow=allow, concurrency=concurrency, cache=cache, cache_limit=cache_limit
+        refs,
+        instances=instances,
+        allow=allow,
+        concurrency=concurrency,
+        cache=cache,
+        cache_limit=cache_limit,
+        api_keys=api_keys,
     )
     attributes = _root_attributes(store)
     if attributes.get("neurodata_type") != "NWBFile":

@@ -22,7 +22,7 @@ from lindi_dask.refs import is_tar
 from lindi_dask.transport import decompressed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lindi_dask.arrays import Refs
 
@@ -91,6 +91,7 @@ class LindiBackendEntrypoint(BackendEntrypoint):
         instances: Mapping[str, str] | None = None,
         allow: Iterable[str] | None = None,
         concurrency: int | None = None,
+        api_keys: Mapping[str, Callable[[], str | None]] | None = None,
     ) -> xr.Dataset:
         """Return a group as a dataset.
 
@@ -108,7 +109,7 @@ class LindiBackendEntrypoint(BackendEntrypoint):
             they are stored.
         mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta
             As for xarray's engine `zarr`; of no effect on NWB.
-        instances, allow, concurrency
+        instances, allow, concurrency, api_keys
             As for `StoreFactory`. A disk cache is an option of that, or of the configuration: xarray keeps the name
             `cache` to itself.
 
@@ -117,7 +118,7 @@ class LindiBackendEntrypoint(BackendEntrypoint):
         RefsError
             If the references can't be had, break their format, or have no such group.
         """
-        opening = _opening(filename_or_obj, physical, instances, allow, concurrency)
+        opening = _opening(filename_or_obj, physical, instances, allow, concurrency, api_keys)
         given = (mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta)
         path = _group(opening, group)
         return _datasets(opening, [path], drop_variables, dict(zip(_DECODERS, given, strict=True)))[path]
@@ -138,12 +139,13 @@ class LindiBackendEntrypoint(BackendEntrypoint):
         instances: Mapping[str, str] | None = None,
         allow: Iterable[str] | None = None,
         concurrency: int | None = None,
+        api_keys: Mapping[str, Callable[[], str | None]] | None = None,
     ) -> dict[str, xr.Dataset]:
         """Return a group and all groups below it as datasets, by path from it; links to groups are attributes.
 
         Parameters and errors are those of `open_dataset`.
         """
-        opening = _opening(filename_or_obj, physical, instances, allow, concurrency)
+        opening = _opening(filename_or_obj, physical, instances, allow, concurrency, api_keys)
         given = (mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta)
         top = _group(opening, group)
         paths = opening.tree.below(top)
@@ -173,10 +175,12 @@ def _opening(
     instances: Mapping[str, str] | None,
     allow: Iterable[str] | None,
     concurrency: int | None,
+    api_keys: Mapping[str, Callable[[], str | None]] | None,
 ) -> Opening:
     if physical not in {True, False, "float32", "float64"}:
         raise ConfigurationError(f'physical must be True, False, "float32" or "float64", not {physical!r}.')
-    return Opening(factory_of(refs, instances=instances, allow=allow, concurrency=concurrency), physical=physical)
+    options = {"instances": instances, "allow": allow, "concurrency": concurrency, "api_keys": api_keys}
+    return Opening(factory_of(refs, **options), physical=physical)
 
 
 def _group(opening: Opening, group: str | None) -> str:
