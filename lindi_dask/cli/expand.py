@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lindi_dask.cli.options import access_options
 from lindi_dask.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lindi_dask.expanding import Expanded
 
-__all__ = ["expand", "parse_instances"]
+__all__ = ["expand"]
 
 _DOCUMENT = "lindi.json"
 
@@ -26,10 +25,11 @@ _DOCUMENT = "lindi.json"
 @click.command()
 @click.argument("refs", metavar="IN")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--instance", "instances", metavar="NAME=URL", multiple=True, help="An archive of your own.")
-@click.option("--allow", metavar="PREFIX", multiple=True, help="A URL prefix or local folder that may be read, too.")
+@access_options
 @click.option("--force", is_flag=True, help="Replace OUT, if it is a file.")
-def expand(refs: str, out: Path, *, instances: tuple[str, ...], allow: tuple[str, ...], force: bool) -> None:
+def expand(
+    refs: str, out: Path, *, instances: dict[str, str] | None, allow: tuple[str, ...] | None, force: bool
+) -> None:
     """Write references to all chunks into a LINDI document.
 
     LINDI leaves out the chunks of arrays that have more than 1,000, and only links to their dataset. IN is a LINDI
@@ -44,7 +44,7 @@ def expand(refs: str, out: Path, *, instances: tuple[str, ...], allow: tuple[str
 
     target = out.absolute()
     _refuse(target, force=force)
-    found = expand_document(refs, instances=parse_instances(instances), allow=allow or None)
+    found = expand_document(refs, instances=instances, allow=allow)
     if not found.paths:
         click.echo(f"There is nothing to expand in {refs}: no array is an external link. Nothing was written.")
         return
@@ -57,17 +57,6 @@ def expand(refs: str, out: Path, *, instances: tuple[str, ...], allow: tuple[str
         raise failure
     arrays = "1 array" if len(found.paths) == 1 else f"{len(found.paths):,} arrays"
     click.echo(f"Expanded {arrays}: {found.chunks:,} chunks, by {found.requests:,} requests, to {out}")
-
-
-def parse_instances(pairs: Iterable[str]) -> dict[str, str] | None:
-    """Return what `--instance` was given; `UsageError` for what is not NAME=URL."""
-    instances = {}
-    for pair in pairs:
-        name, equals, url = pair.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"--instance {pair}: give it as NAME=URL.")
-        instances[name] = url
-    return instances or None
 
 
 def _refuse(target: Path, *, force: bool) -> None:

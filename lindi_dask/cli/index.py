@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lindi_dask.cli.expand import parse_instances
+from lindi_dask.cli.options import access_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,7 @@ __all__ = ["index"]
 @click.argument("out", metavar="OUT", type=click.Path())
 @click.option("--url", metavar="URL", help="Where readers will find the same bytes, if that is not IN.")
 @click.option("--form", type=click.Choice(["lindi", "kerchunk"]), help="Of a .json; lindi if not given.")
-@click.option("--instance", "instances", metavar="NAME=URL", multiple=True, help="An archive of your own.")
-@click.option("--allow", metavar="PREFIX", multiple=True, help="A URL prefix that may be read, too.")
+@access_options
 @click.option("--strict", is_flag=True, help="Write nothing if there is anything that can't be translated.")
 @click.option("--force", is_flag=True, help="Replace OUT, even if it was not written by lindi_dask.")
 def index(
@@ -29,8 +28,8 @@ def index(
     *,
     url: str | None,
     form: str | None,
-    instances: tuple[str, ...],
-    allow: tuple[str, ...],
+    instances: dict[str, str] | None,
+    allow: tuple[str, ...] | None,
     strict: bool,
     force: bool,
 ) -> None:
@@ -46,7 +45,7 @@ def index(
     """
     from lindi_dask.indexing import index as make  # noqa: PLC0415 - only this command needs it
 
-    references = make(source, url=url, instances=parse_instances(instances), allow=allow or None)
+    references = make(source, url=url, instances=instances, allow=allow)
     references.save(out, form=form, overwrite=force, skip_unreadable=not strict)
     chunks = sum(len(manifest.present()) for manifest in references.manifests.values())
     click.echo(f"Indexed {len(references.manifests):,} arrays, {chunks:,} chunks, to {out}")
