@@ -17,6 +17,7 @@ from lindi_dask.codecs import BulkCodecPipeline
 from lindi_dask.decode import chunk_decoder
 from lindi_dask.errors import DataError, RefsError
 from lindi_dask.refs import MISSING
+from lindi_dask.refs.kerchunk.parquet import RecordManifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,10 +87,10 @@ class EarlyValues:
         return failure.fresh()  # type: ignore[return-value] # of the same class
 
     def _bytes(self, node: ArrayNode) -> memoryview | None:
-        """Return the one chunk of an array, encoded, if it lies in the references."""
+        """Return the one chunk of an array, encoded, if it lies in the references; parquet's records don't tell yet."""
         references = self._store.references
         manifest = references.manifests.get(node.path)
-        if manifest is None or not manifest.is_ready or math.prod(manifest.grid) != 1:
+        if manifest is None or isinstance(manifest, RecordManifest) or math.prod(manifest.grid) != 1:
             return None
         where = manifest.locate(np.zeros(1, np.uint64))
         if node.path in references.unreadable or where.sources[0] == MISSING:
@@ -99,9 +100,9 @@ class EarlyValues:
 
     def _inline(self, node: ArrayNode) -> NDArray[Any] | None:
         """Return an array that lies in the references; None for others, and whatever zarr should see to."""
-        view = self._bytes(node)
-        decoder = None if view is None else self._decoder(node)
         try:
+            view = self._bytes(node)
+            decoder = None if view is None else self._decoder(node)
             return None if view is None or decoder is None else decoder(view)[tuple(map(slice, node.shape))]
         except Exception:  # noqa: BLE001 - zarr's way says what is wrong with it
             return None
