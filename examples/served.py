@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from distributed import Client, LocalCluster
 
-from lindi_dask.hdf5 import index_hdf5
+import lindi_dask as ld
 from lindi_dask.testing import EmbeddedArchive
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def embargoed(path: Path) -> Iterator[Path]:
     """
     with EmbeddedArchive(lifetime_s=2, latency_s=0.01) as archive:
         refs = path.with_suffix(".lindi.json")
-        index_hdf5(path, archive.add(path).url).save(refs, overwrite=True)
+        ld.index(path, url=archive.add(path).url).save(refs, overwrite=True)
         os.environ.update(archive.environ())  # workers inherit the key
         instances = {"local": {"api-url": archive.api_url}}
         small = "2 MiB"  # of a block, since the sessions are small, too
