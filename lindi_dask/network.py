@@ -11,6 +11,7 @@ import http.cookiejar
 import os
 import secrets
 import ssl
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -111,12 +112,16 @@ def _read(path: str, named_by: str) -> bytes:
 
 def _context() -> ssl.SSLContext:
     """Return what is trusted besides certifi's certificates, which requests adds."""
+    bundle = _ca_bundle()
+    return _trusting(bundle, b"" if bundle is None else _read(*bundle))
+
+
+@lru_cache(maxsize=8)  # to load the system's certificates takes 40 ms
+def _trusting(bundle: tuple[str, str] | None, _content: bytes) -> ssl.SSLContext:
     context = create_urllib3_context()
     context.load_default_certs()
-    bundle = _ca_bundle()
     if bundle is None:
         return context
-    _read(*bundle)
     reason = None
     try:
         context.load_verify_locations(bundle[0])
