@@ -18,7 +18,8 @@ import zstandard
 from aiohttp import web
 
 import lindi_dask as ld
-from lindi_dask import errors
+from lindi_dask import errors, process
+from lindi_dask.archive import LeaseCache, PlainUrls, Resolver
 from lindi_dask.retry import RetryPolicy
 from lindi_dask.saving import save
 from lindi_dask.testing.blobs import Blob
@@ -45,6 +46,13 @@ ZARRAY = {
     "compressor": None,
     "filters": None,
 }
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a look at a plain URL rides out, with bounds that a test can wait for."""
+    plain = PlainUrls(retry=QUICK)
+    monkeypatch.setattr(process, "_leases", LeaseCache(process._Source(Resolver()), plain=plain))
 
 
 def document(url: str = "data.bin", *, first: int = 0) -> dict[str, Any]:
@@ -363,6 +371,7 @@ STATUSES = {
 }
 
 
+@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize("status", STATUSES)
 def test_each_status_is_a_named_error_without_the_query(status: int, site: Site) -> None:
     with pytest.raises(STATUSES[status]) as raised:
@@ -373,6 +382,7 @@ def test_each_status_is_a_named_error_without_the_query(status: int, site: Site)
     assert raised.value.__context__ is None
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_host_that_does_not_answer_is_unavailable(folder: Path) -> None:
     with Site(folder) as gone:
         url = gone.url
