@@ -241,7 +241,8 @@ async def exchanges_of(workers: int, lifetime_s: float, lasting_s: float) -> int
 async def test_a_thousand_workers_make_as_many_exchanges_as_eight() -> None:
     lifetime_s = 60.0
     counts = {workers: await exchanges_of(workers, lifetime_s, 4.5 * 0.75 * lifetime_s) for workers in (8, 1000)}
-    assert counts == {8: 20 * 5, 1000: 20 * 5}
+    # An exchange is made by a thread of its own while the clock here moves on: on a busy machine one may be late
+    assert all(98 <= count <= 20 * 5 for count in counts.values()), counts
 
 
 @pytest.fixture
