@@ -217,7 +217,7 @@ class LinkedFiles:
 
     def open(self, url: str) -> RemoteFile:
         """Return a file, of which the first bytes are read; errors are those of `expand`."""
-        from lindi_dask.hdf5.remote_file import BLOCK, RemoteFile  # noqa: PLC0415 - its package needs h5py
+        from lindi_dask.hdf5.remote_file import START, RemoteFile  # noqa: PLC0415 - its package needs h5py
 
         asset = self._policy.target(Source(url), self._base).asset
         if isinstance(asset, LocalFile):
@@ -225,7 +225,7 @@ class LinkedFiles:
             self._read(Target(asset), [ByteRange(0, 1)])  # looks whether it may be read
             size = Path(asset.path).stat().st_size
         else:
-            start, size = process.io_loop().submit(peek(asset, process.leases(), BLOCK)).result()
+            start, size = process.io_loop().submit(peek(asset, process.leases(), START)).result()
             self._peeks += 1
         return RemoteFile(str(asset), size, partial(self._read, Target(asset, size=size)), start=start)
 

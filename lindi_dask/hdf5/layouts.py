@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,15 +16,24 @@ if TYPE_CHECKING:
 
     ReadBytes = Callable[[int, int], bytes]
 
-__all__ = ["ChunkIndex", "chunk_index"]
+__all__ = ["ChunkIndex", "Message", "chunk_index", "messages"]
 
-_LAYOUT: Final = 0x0008
-_CONTINUATION: Final = 0x0010
 _CHUNKED: Final = 2
 _MAX_BLOCK: Final = 2**20  # bytes of a part of a header
 _MAX_BLOCKS: Final = 64
 _CHECKSUM: Final = 4
 _PLACE = struct.Struct("<QQ")
+
+
+class Message(IntEnum):
+    """What a message of an object header is about (IV.A.2), of those that are looked at."""
+
+    DATATYPE = 0x03
+    LINK = 0x06
+    LAYOUT = 0x08
+    ATTRIBUTE = 0x0C
+    CONTINUATION = 0x10
+    SYMBOL_TABLE = 0x11
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,8 @@ def chunk_index(read: ReadBytes, base: int, address: int) -> ChunkIndex | None:
     address
         Of the dataset's object header.
     """
-    for kind, data in _messages(read, base, address):
-        if kind == _LAYOUT:
+    for kind, data in messages(read, base, address):
+        if kind == Message.LAYOUT:
             return _index(data)
     return None
 
@@ -74,7 +84,11 @@ def _index(data: bytes) -> ChunkIndex | None:
     return ChunkIndex(kind, int.from_bytes(data[first : first + 8], "little"), leaves_edges=bool(flags & 1))
 
 
-def _messages(read: ReadBytes, base: int, address: int) -> Iterator[tuple[int, bytes]]:
+def messages(read: ReadBytes, base: int, address: int) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and data of each message of an object header; none, or not all, of an odd one.
+
+    Parameters are those of `chunk_index`.
+    """
     start = read(base + address, 64)
     if start[:4] == b"OHDR" and start[4:5] == b"\x02":
         flags = start[5]
@@ -102,7 +116,7 @@ def _messages(read: ReadBytes, base: int, address: int) -> Iterator[tuple[int, b
             if len(data) < size:
                 break
             at += step + order + size
-            if kind == _CONTINUATION and size >= _PLACE.size:
+            if kind == Message.CONTINUATION and size >= _PLACE.size:
                 more, length = _PLACE.unpack_from(data)
                 # A block of version 2 has its signature in front, and a checksum behind
                 blocks.append((base + more, length) if step == 8 else (base + more + 4, length - 4 - _CHECKSUM))

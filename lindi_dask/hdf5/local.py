@@ -10,6 +10,7 @@ import h5py
 from lindi_dask.errors import LindiError, RefsUnreachable, SourceMismatch
 from lindi_dask.hdf5.chunks import FileBytes
 from lindi_dask.hdf5.linked import collections_put_off
+from lindi_dask.hdf5.scout import scout
 from lindi_dask.hdf5.tree import index_file
 from lindi_dask.refs.references import Source
 
@@ -91,6 +92,7 @@ def index_remote(file: RemoteFile, url: str) -> References:
 
     failure: LindiError
     try:
+        scout(file)
         with collections_put_off(), h5py.File(file, "r") as opened:
             found = index_file(opened, FileBytes(read, file.size, _base(opened)), Source(url, size=file.size))
         if file.failure is None:  # else something may be listed as unreadable that isn't

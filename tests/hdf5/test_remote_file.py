@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Sequence  # noqa: TC003 - of signatures that hypothesis may look at
@@ -14,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lindi_dask.errors import StorageUnavailable
+from lindi_dask.errors import ConfigurationError, StorageUnavailable
 from lindi_dask.hdf5.remote_file import BLOCK, RemoteFile, chunk_tree_children
 from lindi_dask.types import ByteRange
 
 SESSION = Path(__file__).parents[1] / "data" / "session.nwb"
 LFP = "processing/ecephys/LFP/LFP/data"
-CONTENT = np.random.default_rng(5).bytes(3 * BLOCK + 12_345)
+CONTENT = np.random.default_rng(5).bytes(48 * BLOCK + 12_345)
 
 
 class Ranges:
@@ -50,9 +51,9 @@ def chunks_of(file: Any, name: str) -> list[h5py.h5d.StoreInfo]:
     return found
 
 
-near_edges = st.integers(0, 4).flatmap(lambda block: st.integers(-3, 3).map(lambda at: max(block * BLOCK + at, 0)))
+near_edges = st.integers(0, 49).flatmap(lambda block: st.integers(-3, 3).map(lambda at: max(block * BLOCK + at, 0)))
 positions = near_edges | st.integers(0, len(CONTENT) + 100)
-lengths = st.integers(0, 5) | st.integers(0, 2 * BLOCK) | st.just(BLOCK)
+lengths = st.integers(0, 5) | st.integers(0, 2 * BLOCK) | st.just(BLOCK) | st.just(20 * BLOCK)
 
 
 @given(
@@ -82,22 +83,86 @@ def test_seeks_count_from_the_start_the_position_and_the_end() -> None:
         file.seek(0, 7)
 
 
+def blocks_of(rounds: list[list[ByteRange]]) -> list[int]:
+    return [sum(-(-one.length // BLOCK) for one in some) for some in rounds]
+
+
 def test_reads_that_follow_one_another_are_read_ahead_ever_further() -> None:
-    ranges = Ranges(bytes(100 * BLOCK))
+    ranges = Ranges(bytes(1600 * BLOCK))
     file = ranges.file()
     while file.read(BLOCK // 4):
         pass
-    assert [len(some) for some in ranges.rounds] == [2, 4, 8, 16, 32, 32, 6]
+    assert blocks_of(ranges.rounds) == [32, 64, 128, 256, 512, 512, 96]
 
 
-def test_as_many_blocks_are_kept_as_may_be() -> None:
-    ranges = Ranges(bytes(300 * BLOCK))
+def test_what_was_read_is_never_read_again() -> None:
+    ranges = Ranges(bytes(600 * BLOCK))
     file = ranges.file()
-    for number in [*range(0, 300, 2), 298, 0]:
+    for number in [*range(0, 600, 2), 598, *range(600)]:
         file.seek(number * BLOCK)
         file.read(1)
-        assert len(file._blocks) <= 64
-    assert ranges.rounds[-1] == [ByteRange(0, BLOCK)], "the first one was not kept any more"
+    assert sum(blocks_of(ranges.rounds)) == 600
+
+
+def test_a_disk_without_room_is_an_error_that_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = Ranges(CONTENT).file()
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(ConfigurationError, match=r"No space left.*TMPDIR"):
+        file.read(1)
+
+
+class Link:
+    """A path of some latency and pace, by a clock of its own."""
+
+    def __init__(self, size: int, bytes_per_s: float) -> None:
+        self.now, self.size, self.pace = 0.0, size, bytes_per_s
+        self.rounds: list[list[ByteRange]] = []
+
+    def __call__(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        self.rounds.append(list(ranges))
+        self.now += 0.03 + sum(one.length for one in ranges) / self.pace
+        return [bytes(one.length) for one in ranges]
+
+    def file(self) -> RemoteFile:
+        return RemoteFile("the file", self.size, self, clock=lambda: self.now)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(one.length for some in self.rounds for one in some)
+
+
+SPREAD = [ByteRange(at, 100) for at in range(0, 200_000_000, 300_000)]
+
+
+def test_what_lies_between_is_read_along_where_that_costs_less_than_requests() -> None:
+    path = Link(200_000_000, bytes_per_s=1e9)
+    path.file().bring(SPREAD)
+    assert sum(map(len, path.rounds)) < 250
+    assert 136 * 2**20 < path.nbytes < 180e6
+
+
+def test_on_a_slow_path_little_is_read_along() -> None:
+    path = Link(200_000_000, bytes_per_s=10e6)
+    path.file().bring(SPREAD)
+    assert path.nbytes < len(SPREAD) * 3 * BLOCK + 2**22
+
+
+@given(
+    ranges=st.lists(st.builds(ByteRange, st.integers(0, 30_000_000), st.integers(1, 300_000)), max_size=30),
+    pace=st.sampled_from([1e5, 1e7, 1e9]),
+)
+def test_what_was_brought_is_here(ranges: list[ByteRange], pace: float) -> None:
+    path = Link(20_000_000, pace)
+    file = path.file()
+    file.bring(ranges)
+    file.bring(ranges)
+    asked = [one for some in path.rounds for one in some]
+    assert all(file.kept(one.offset, one.length) is not None for one in ranges)
+    assert all(one.offset % BLOCK == 0 and one.end <= path.size for one in asked)
+    assert sum(one.length for one in asked) <= path.size  # nothing twice
 
 
 def test_a_read_that_failed_fails_ever_after() -> None:

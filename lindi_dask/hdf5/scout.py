@@ -1,0 +1,236 @@
+"""The metadata of a remote file, read ahead level by level: h5py asks for them one after the other.
+
+The format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html. What is found here are hints: whatever
+is odd, or of a kind that is not known here, h5py reads by itself when it comes there.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from lindi_dask.hdf5.layouts import Message, messages
+from lindi_dask.hdf5.remote_file import chunk_tree_children
+from lindi_dask.types import ByteRange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lindi_dask.hdf5.remote_file import RemoteFile
+
+    Step = Callable[["_File"], Iterable["Step"]]
+
+__all__ = ["scout"]
+
+_WHOLE: Final = 2**23  # bytes of a file that is read at once
+_USER_BLOCK: Final = 2**16  # bytes in front of HDF5's own, at most, that are looked through
+_STEPS: Final = 1_000_000
+_LEVELS: Final = 1_000
+_NOWHERE: Final = 2**64 - 1
+_SMALL: Final = 2**16  # bytes of a dataset that the references will hold
+_SPECULATIVE: Final = 512  # bytes of a header that HDF5 reads at least
+_COLLECTION: Final = 4096  # bytes of a heap of texts, at least
+
+_CONTIGUOUS, _CHUNKED = 1, 2
+_LISTS: Final = 9  # the class of types of any length: text is one
+_OF_A_LIST = struct.Struct("<IQI")  # its length, the address of the heap that it lies in, its number there
+
+
+def scout(file: RemoteFile) -> None:
+    """Read what groups, datasets and attributes need, as far as it can be told from the file's bytes.
+
+    Parameters
+    ----------
+    file
+        Its first bytes are here.
+
+    Raises
+    ------
+    LindiError
+        If the file can't be read.
+    """
+    if file.size <= _WHOLE:
+        file.bring([ByteRange(0, file.size)])
+        return
+    start = file.kept(0, _USER_BLOCK) or b""
+    view = _File(file, max(start.find(b"\x89HDF\r\n\x1a\n"), 0))
+    steps: list[Step] = [_superblock]
+    count = 0
+    for _ in range(_LEVELS):
+        later: list[Step] = []
+        missing: list[ByteRange] = []
+        while steps:
+            step = steps.pop()
+            count += 1
+            try:
+                steps.extend(step(view))
+            except _Missing as one:
+                missing.append(one.range)
+                later.append(step)
+            except (struct.error, IndexError):  # it ends before its end: no hint
+                continue
+        if not later or count > _STEPS:
+            return
+        file.bring(missing)
+        steps = later
+
+
+class _Missing(Exception):
+    def __init__(self, one: ByteRange) -> None:
+        super().__init__()
+        self.range = one
+
+
+@dataclass(slots=True)
+class _File:
+    file: RemoteFile
+    base: int
+    seen: set[int] = field(default_factory=set)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes from the start of the file; none of what lies outside of it."""
+        if offset >= self.file.size or length > self.file.size:
+            return b""
+        data = self.file.kept(offset, length)
+        if data is None:
+            raise _Missing(ByteRange(offset, length))
+        return data
+
+    def at(self, address: int, length: int) -> bytes:
+        """Return bytes at an address."""
+        return self.read(self.base + address, length)
+
+    def once(self, address: int, step: Callable[[_File, int], Iterable[Step]]) -> list[Step]:
+        """Return a step for an address that there was none for yet."""
+        if address == _NOWHERE or address in self.seen:
+            return []
+        self.seen.add(address)
+        return [partial(_with, step=step, address=address)]
+
+
+def _with(file: _File, step: Callable[[_File, int], Iterable[Step]], address: int) -> Iterable[Step]:
+    return step(file, address)
+
+
+def _superblock(file: _File) -> list[Step]:
+    start = file.at(0, 96)
+    version, widths = start[8], start[13:15] if start[8] < 2 else start[9:11]
+    if widths != b"\x08\x08":
+        return []
+    # Of versions 0 and 1: the address of the header in the root's entry, behind the address of its name
+    at = {0: 64, 1: 68}.get(version, 36)
+    return file.once(_number(start, at), _object)
+
+
+def _object(file: _File, address: int) -> list[Step]:
+    """Look at the header of a group or dataset."""
+    file.at(address, _SPECULATIVE)
+    found: list[Step] = []
+    is_list = False
+    for kind, data in messages(file.read, file.base, address):
+        match kind:
+            case Message.DATATYPE:
+                is_list = data[0] & 15 == _LISTS
+            case Message.LINK:
+                found += _link(file, data)
+            case Message.LAYOUT:
+                found += _layout(file, data, is_list=is_list)
+            case Message.ATTRIBUTE:
+                found += _attribute(file, data)
+            case Message.SYMBOL_TABLE:
+                found += file.once(_number(data, 0), _group) + file.once(_number(data, 8), _names)
+    return found
+
+
+def _group(file: _File, address: int) -> list[Step]:
+    """Look at a node of the B-tree of a group."""
+    node = file.at(address, 24 + 8 + 2 * 16 * 16)  # it has room for 2 K children, K = 16
+    if node[:5] != b"TREE\0":
+        return []
+    level, used = node[5], int.from_bytes(node[6:8], "little")
+    node = file.at(address, 32 + 16 * used)
+    below = _group if level else _entries
+    return [step for i in range(used) for step in file.once(_number(node, 32 + 16 * i), below)]
+
+
+def _entries(file: _File, address: int) -> list[Step]:
+    """Look at a node of the entries of a group."""
+    node = file.at(address, 8 + 2 * 4 * 40)  # it has room for 2 K entries, K = 4
+    if node[:4] != b"SNOD":
+        return []
+    used = int.from_bytes(node[6:8], "little")
+    node = file.at(address, 8 + 40 * used)
+    # The second of an entry's numbers is the address of the object; that of a soft link is undefined
+    return [step for i in range(used) for step in file.once(_number(node, 16 + 40 * i), _object)]
+
+
+def _names(file: _File, address: int) -> list[Step]:
+    heap = file.at(address, _SPECULATIVE)
+    if heap[:4] != b"HEAP":
+        return []
+    return file.once(_number(heap, 24), partial(_bytes, nbytes=_number(heap, 8)))
+
+
+def _link(file: _File, data: bytes) -> list[Step]:
+    """Look at a link in the header of a group of the newer kind."""
+    flags, at = data[1], 2
+    kind = data[at] if flags & 8 else 0
+    at += bool(flags & 8) + 8 * bool(flags & 4) + bool(flags & 16)
+    width = 1 << (flags & 3)
+    at += width + int.from_bytes(data[at : at + width], "little")
+    return file.once(_number(data, at), _object) if kind == 0 else []
+
+
+def _layout(file: _File, data: bytes, *, is_list: bool) -> list[Step]:
+    version, kind = data[0], data[1]
+    if kind == _CONTIGUOUS and version in (3, 4):
+        address, nbytes = _number(data, 2), _number(data, 10)
+        if address == _NOWHERE or nbytes > _SMALL:
+            return []
+        return file.once(address, partial(_values, nbytes=nbytes, is_list=is_list))
+    if kind == _CHUNKED and version == 3:
+        nbytes = 24 + 64 * 8 + 65 * (8 + 8 * data[2])
+        return file.once(_number(data, 3), partial(_chunks, nbytes=nbytes))
+    return []
+
+
+def _values(file: _File, address: int, *, nbytes: int, is_list: bool) -> list[Step]:
+    data = file.at(address, nbytes)
+    return _heaps(file, data) if is_list else []
+
+
+def _chunks(file: _File, address: int, *, nbytes: int) -> list[Step]:
+    """Look at the root of an index of chunks; the nodes below it are read when they are asked for."""
+    children = chunk_tree_children(file.at(address, nbytes), file.base)
+    if len(children) * nbytes > _SMALL:
+        return []
+    return [step for child in children for step in file.once(child.offset - file.base, partial(_bytes, nbytes=nbytes))]
+
+
+def _bytes(file: _File, address: int, *, nbytes: int) -> list[Step]:
+    file.at(address, nbytes)
+    return []
+
+
+def _attribute(file: _File, data: bytes) -> list[Step]:
+    version = data[0]
+    name, kind, space = struct.unpack_from("<HHH", data, 2)
+    at = 8 + (version == 3)
+    if version == 1:  # each of its parts fills eight bytes
+        name, kind, space = (-(-n // 8) * 8 for n in (name, kind, space))
+    if data[at + name] & 15 != _LISTS:
+        return []
+    return _heaps(file, data[at + name + kind + space :])
+
+
+def _heaps(file: _File, data: bytes) -> list[Step]:
+    """Look at the heaps that lists lie in."""
+    whole = len(data) // _OF_A_LIST.size * _OF_A_LIST.size
+    heaps = {heap for length, heap, _ in _OF_A_LIST.iter_unpack(data[:whole]) if length}
+    return [step for heap in heaps for step in file.once(heap, partial(_bytes, nbytes=_COLLECTION))]
+
+
+def _number(data: bytes, at: int) -> int:
+    return int(struct.unpack_from("<Q", data, at)[0])
