@@ -7,7 +7,7 @@ is odd, or of a kind that is not known here, h5py reads by itself when it comes 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -16,11 +16,12 @@ from lindi_dask.hdf5.remote_file import chunk_tree_children
 from lindi_dask.types import ByteRange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from lindi_dask.hdf5.remote_file import RemoteFile
 
-    Step = Callable[["_File"], Iterable["Step"]]
+    Step = tuple[int, Callable[["_File", int], list["Step"]]]
+    """an address, and what is to be looked at there"""
 
 __all__ = ["scout"]
 
@@ -56,21 +57,26 @@ def scout(file: RemoteFile) -> None:
         return
     start = file.kept(0, _USER_BLOCK) or b""
     view = _File(file, max(start.find(b"\x89HDF\r\n\x1a\n"), 0))
-    steps: list[Step] = [_superblock]
+    seen: set[int] = {_NOWHERE}
+    steps: list[Step] = [(0, _superblock)]
     count = 0
     for _ in range(_LEVELS):
         later: list[Step] = []
         missing: list[ByteRange] = []
         while steps:
-            step = steps.pop()
+            address, look = steps.pop()
             count += 1
             try:
-                steps.extend(step(view))
+                found = look(view, address)
             except _Missing as one:
                 missing.append(one.range)
-                later.append(step)
+                later.append((address, look))
+                continue
             except (struct.error, IndexError):  # it ends before its end: no hint
                 continue
+            new = {address: (address, look) for address, look in found if address not in seen}
+            seen.update(new)
+            steps.extend(new.values())
         if not later or count > _STEPS:
             return
         file.bring(missing)
@@ -87,7 +93,6 @@ class _Missing(Exception):
 class _File:
     file: RemoteFile
     base: int
-    seen: set[int] = field(default_factory=set)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes from the start of the file; none of what lies outside of it."""
@@ -102,26 +107,15 @@ class _File:
         """Return bytes at an address."""
         return self.read(self.base + address, length)
 
-    def once(self, address: int, step: Callable[[_File, int], Iterable[Step]]) -> list[Step]:
-        """Return a step for an address that there was none for yet."""
-        if address == _NOWHERE or address in self.seen:
-            return []
-        self.seen.add(address)
-        return [partial(_with, step=step, address=address)]
 
-
-def _with(file: _File, step: Callable[[_File, int], Iterable[Step]], address: int) -> Iterable[Step]:
-    return step(file, address)
-
-
-def _superblock(file: _File) -> list[Step]:
-    start = file.at(0, 96)
+def _superblock(file: _File, address: int) -> list[Step]:
+    start = file.at(address, 96)
     version, widths = start[8], start[13:15] if start[8] < 2 else start[9:11]
     if widths != b"\x08\x08":
         return []
     # Of versions 0 and 1: the address of the header in the root's entry, behind the address of its name
     at = {0: 64, 1: 68}.get(version, 36)
-    return file.once(_number(start, at), _object)
+    return [(_number(start, at), _object)]
 
 
 def _object(file: _File, address: int) -> list[Step]:
@@ -134,13 +128,13 @@ def _object(file: _File, address: int) -> list[Step]:
             case Message.DATATYPE:
                 is_list = data[0] & 15 == _LISTS
             case Message.LINK:
-                found += _link(file, data)
+                found += _link(data)
             case Message.LAYOUT:
-                found += _layout(file, data, is_list=is_list)
+                found += _layout(data, is_list=is_list)
             case Message.ATTRIBUTE:
-                found += _attribute(file, data)
+                found += _attribute(data)
             case Message.SYMBOL_TABLE:
-                found += file.once(_number(data, 0), _group) + file.once(_number(data, 8), _names)
+                found += [(_number(data, 0), _group), (_number(data, 8), _names)]
     return found
 
 
@@ -152,7 +146,7 @@ def _group(file: _File, address: int) -> list[Step]:
     level, used = node[5], int.from_bytes(node[6:8], "little")
     node = file.at(address, 32 + 16 * used)
     below = _group if level else _entries
-    return [step for i in range(used) for step in file.once(_number(node, 32 + 16 * i), below)]
+    return [(_number(node, 32 + 16 * i), below) for i in range(used)]
 
 
 def _entries(file: _File, address: int) -> list[Step]:
@@ -163,42 +157,42 @@ def _entries(file: _File, address: int) -> list[Step]:
     used = int.from_bytes(node[6:8], "little")
     node = file.at(address, 8 + 40 * used)
     # The second of an entry's numbers is the address of the object; that of a soft link is undefined
-    return [step for i in range(used) for step in file.once(_number(node, 16 + 40 * i), _object)]
+    return [(_number(node, 16 + 40 * i), _object) for i in range(used)]
 
 
 def _names(file: _File, address: int) -> list[Step]:
     heap = file.at(address, _SPECULATIVE)
     if heap[:4] != b"HEAP":
         return []
-    return file.once(_number(heap, 24), partial(_bytes, nbytes=_number(heap, 8)))
+    return [(_number(heap, 24), partial(_bytes, nbytes=_number(heap, 8)))]
 
 
-def _link(file: _File, data: bytes) -> list[Step]:
+def _link(data: bytes) -> list[Step]:
     """Look at a link in the header of a group of the newer kind."""
     flags, at = data[1], 2
     kind = data[at] if flags & 8 else 0
     at += bool(flags & 8) + 8 * bool(flags & 4) + bool(flags & 16)
     width = 1 << (flags & 3)
     at += width + int.from_bytes(data[at : at + width], "little")
-    return file.once(_number(data, at), _object) if kind == 0 else []
+    return [(_number(data, at), _object)] if kind == 0 else []
 
 
-def _layout(file: _File, data: bytes, *, is_list: bool) -> list[Step]:
+def _layout(data: bytes, *, is_list: bool) -> list[Step]:
     version, kind = data[0], data[1]
     if kind == _CONTIGUOUS and version in (3, 4):
         address, nbytes = _number(data, 2), _number(data, 10)
         if address == _NOWHERE or nbytes > _SMALL:
             return []
-        return file.once(address, partial(_values, nbytes=nbytes, is_list=is_list))
+        return [(address, partial(_values, nbytes=nbytes, is_list=is_list))]
     if kind == _CHUNKED and version == 3:
         nbytes = 24 + 64 * 8 + 65 * (8 + 8 * data[2])
-        return file.once(_number(data, 3), partial(_chunks, nbytes=nbytes))
+        return [(_number(data, 3), partial(_chunks, nbytes=nbytes))]
     return []
 
 
 def _values(file: _File, address: int, *, nbytes: int, is_list: bool) -> list[Step]:
     data = file.at(address, nbytes)
-    return _heaps(file, data) if is_list else []
+    return _heaps(data) if is_list else []
 
 
 def _chunks(file: _File, address: int, *, nbytes: int) -> list[Step]:
@@ -206,7 +200,7 @@ def _chunks(file: _File, address: int, *, nbytes: int) -> list[Step]:
     children = chunk_tree_children(file.at(address, nbytes), file.base)
     if len(children) * nbytes > _SMALL:
         return []
-    return [step for child in children for step in file.once(child.offset - file.base, partial(_bytes, nbytes=nbytes))]
+    return [(child.offset - file.base, partial(_bytes, nbytes=nbytes)) for child in children]
 
 
 def _bytes(file: _File, address: int, *, nbytes: int) -> list[Step]:
@@ -214,7 +208,7 @@ def _bytes(file: _File, address: int, *, nbytes: int) -> list[Step]:
     return []
 
 
-def _attribute(file: _File, data: bytes) -> list[Step]:
+def _attribute(data: bytes) -> list[Step]:
     version = data[0]
     name, kind, space = struct.unpack_from("<HHH", data, 2)
     at = 8 + (version == 3)
@@ -222,14 +216,14 @@ def _attribute(file: _File, data: bytes) -> list[Step]:
         name, kind, space = (-(-n // 8) * 8 for n in (name, kind, space))
     if data[at + name] & 15 != _LISTS:
         return []
-    return _heaps(file, data[at + name + kind + space :])
+    return _heaps(data[at + name + kind + space :])
 
 
-def _heaps(file: _File, data: bytes) -> list[Step]:
+def _heaps(data: bytes) -> list[Step]:
     """Look at the heaps that lists lie in."""
     whole = len(data) // _OF_A_LIST.size * _OF_A_LIST.size
     heaps = {heap for length, heap, _ in _OF_A_LIST.iter_unpack(data[:whole]) if length}
-    return [step for heap in heaps for step in file.once(heap, partial(_bytes, nbytes=_COLLECTION))]
+    return [(heap, partial(_bytes, nbytes=_COLLECTION)) for heap in heaps]
 
 
 def _number(data: bytes, at: int) -> int:

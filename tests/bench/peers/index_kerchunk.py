@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from kerchunk.hdf import SingleHdf5ToZarr  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 PACKAGES = ("kerchunk", "h5py", "zarr")
 
 
 def index(path: str) -> Any:
-    with Path(path).open("rb") as file:
+    with fsspec.open(path, "rb") as file:
         return SingleHdf5ToZarr(file, url="https://example.org/file.h5", inline_threshold=500).translate()
 
 

@@ -11,7 +11,8 @@ PACKAGES = ("lindi", "h5py", "zarr")
 
 def index(path: str) -> Any:
     options = lindi.LindiH5ZarrStoreOpts(num_dataset_chunks_threshold=None)
-    return lindi.LindiH5ZarrStore.from_file(path, opts=options, url="https://example.org/file.h5")
+    url = None if path.startswith("http") else "https://example.org/file.h5"
+    return lindi.LindiH5ZarrStore.from_file(path, opts=options, url=url)
 
 
 def save(store: Any, out: str) -> None:

@@ -8,7 +8,7 @@ PACKAGES = ("lindi_dask", "h5py")
 
 
 def index(path: str) -> object:
-    return ld.index(path, url="https://example.org/file.h5")
+    return ld.index(path) if path.startswith("http") else ld.index(path, url="https://example.org/file.h5")
 
 
 def save(references: object, out: str) -> None:
