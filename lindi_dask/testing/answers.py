@@ -98,6 +98,16 @@ def json_answer(status: int, value: object, headers: Mapping[str, str] | None = 
     return Answer(status, {"Content-Type": "application/json", **(headers or {})}, body, error)
 
 
+def unauthenticated(detail: str = "Authentication credentials were not provided.") -> Answer:
+    """Answer 401; the real server asks for a bearer, whatever it takes."""
+    return json_answer(401, {"detail": detail}, {"WWW-Authenticate": "Bearer"})
+
+
+def forbidden() -> Answer:
+    """Answer 403."""
+    return json_answer(403, {"detail": "You do not have permission to perform this action."})
+
+
 def html_answer(status: int, headers: Mapping[str, str] | None = None) -> Answer:
     """Answer as Django does where no view is."""
     title = HTTPStatus(status).phrase

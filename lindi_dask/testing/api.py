@@ -1,20 +1,20 @@
-"""The DANDI-like API host: it exchanges an asset for a presigned URL."""
+"""The DANDI-like API host: it exchanges an asset for a presigned URL, and tells of dandisets and assets."""
 
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
 
-from lindi_dask.testing.answers import Answer, for_method, html_answer, json_answer
+from lindi_dask.testing.answers import Answer, for_method, forbidden, html_answer, json_answer, unauthenticated
 from lindi_dask.testing.assets import Entry, Registry
 from lindi_dask.testing.conditions import Conditions
 from lindi_dask.testing.faults import Fault, FaultPlan
+from lindi_dask.testing.listing import answer_dandiset, describe, metadata, refuse_dandiset
 from lindi_dask.testing.records import HARMLESS, Ledger, Request
+from lindi_dask.testing.routes import Route, parse_path
 from lindi_dask.testing.s3 import blob_path
 from lindi_dask.testing.signing import Signer
 from lindi_dask.testing.spoil import spoil
@@ -22,33 +22,6 @@ from lindi_dask.testing.wire import Wire
 
 Presign = Callable[[str, int], str]
 """Takes an object's key and a lifetime in seconds; gives a presigned URL."""
-
-_ROUTE = re.compile(
-    r"/api(?:/dandisets/(?P<dandiset>\d{6})/versions/(?:draft|0\.\d{6}\.\d{4}))?"
-    r"/assets/(?P<asset>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?P<download>/download)?(?P<slash>/)?",
-    re.ASCII,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What an API path asks for."""
-
-    asset_id: str
-    dandiset: str | None
-    """None: the path does not say."""
-    download: bool
-    """Whether the file is asked for, else what is known of it."""
-    slash: bool
-    """Whether the path ends as Django wants it."""
-
-
-def parse_path(path: str) -> Route | None:
-    """Read an API path; None: no view has it."""
-    match = _ROUTE.fullmatch(path)
-    if match is None:
-        return None
-    return Route(match["asset"], match["dandiset"], match["download"] is not None, match["slash"] is not None)
 
 
 def read_token(authorization: str | None) -> str | None:
@@ -79,30 +52,14 @@ def refuse(entry: Entry | None, route: Route, token: str | None) -> Answer | Non
     if entry is None or route.dandiset not in {None, entry.dandiset}:
         return json_answer(404, {"detail": "No Asset matches the given query."})
     if entry.embargoed and token is None:
-        return unauthenticated("Authentication credentials were not provided.")
+        return unauthenticated()
     # an embargoed asset that was replaced is in no version, and without one nobody owns it
     if entry.embargoed and (token not in entry.owners or entry.replaced):
-        return json_answer(403, {"detail": "You do not have permission to perform this action."})
-    if route.download and entry.blob is None:
+        return forbidden()
+    if route.view == "download" and entry.blob is None:
         message = "Unable to provide download link for zarr assets. Please browse the zarr instead."
         return json_answer(400, message)
     return None
-
-
-def unauthenticated(detail: str) -> Answer:
-    """Answer 401; the real server asks for a bearer, whatever it takes."""
-    return json_answer(401, {"detail": detail}, {"WWW-Authenticate": "Bearer"})
-
-
-def describe(entry: Entry) -> Answer:
-    """Answer what is known of an asset."""
-    value = {
-        "asset_id": entry.id,
-        "blob": None if entry.blob is None else entry.blob.key,
-        "path": entry.path,
-        "size": 0 if entry.blob is None else entry.blob.nbytes,
-    }
-    return json_answer(200, value)
 
 
 class Throttle:
@@ -161,17 +118,18 @@ class ApiHost:
         now_s, monotonic_s = self._conditions.now(), time.monotonic()
         path = request.raw_path.partition("?")[0]
         route = parse_path(path)
-        entry = None if route is None else self._registry.find(route.asset_id)
+        entry = None if route is None or route.asset_id is None else self._registry.find(route.asset_id)
         client = request.headers.get("User-Agent", "")
         fault, exchange = None, None
         answer = self._refuse(request, route, entry, monotonic_s)
-        if answer is None and route is not None and entry is not None:
-            if route.download:
+        if answer is None and route is not None:
+            if route.view == "download" and entry is not None:
                 fault = self._faults.take("api", entry.id)
                 exchange = None if _withholds(fault) else self._ledger.open_exchange(client)
                 answer = self._lease(entry, exchange, fault, now_s)
             else:
-                answer = describe(entry)
+                answer = self._tell(request, route, entry)
+                fault = self._faults.take("listing", route.asset_id) if answer.status == 200 else None
             if fault is not None:
                 answer = spoil(fault, answer, url=request.raw_path)
         answer = for_method(request.method, answer or html_answer(404))
@@ -216,7 +174,20 @@ class ApiHost:
         if wait_s := self._throttle.wait_s(self._conditions.rate_limit, monotonic_s):
             detail = f"Request was throttled. Expected available in {wait_s} seconds."
             return json_answer(429, {"detail": detail}, {"Retry-After": str(wait_s)})
+        if route.asset_id is None:
+            return refuse_dandiset(self._registry.dandiset(route.dandiset or ""), route, token)
         return refuse(entry, route, token)
+
+    def _tell(self, request: web.BaseRequest, route: Route, entry: Entry | None) -> Answer:
+        """Answer what is known of a dandiset or an asset, to someone who may know it."""
+        root = f"http://{request.host}"
+        if entry is not None:
+            about = metadata if route.view == "asset" else describe
+            return json_answer(200, about(entry, f"{root}/api"))
+        dandiset = self._registry.dandiset(route.dandiset or "")
+        if dandiset is None:
+            return json_answer(404, {"detail": "No Dandiset matches the given query."})
+        return answer_dandiset(dandiset, route, f"{root}{request.raw_path}")
 
     def _lease(self, entry: Entry, exchange: int | None, fault: Fault | None, now_s: float) -> Answer:
         """Answer 302 with a presigned URL; without an exchange, with one that won't be sent."""

@@ -22,9 +22,9 @@ from lindi_dask.testing.signing import Signer
 class EmbeddedArchive(Conditions):
     """A DANDI-like API host and an S3-like host on loopback, served by a thread of this process.
 
-    The API host answers as the real one does: 302 to a presigned URL, 401, 403, 404, 400, 301, 429. The S3 host
-    serves ranges of local files under URLs that botocore signs and checks. Faults come to order, and every
-    request is remembered.
+    The API host answers as the real one does: 302 to a presigned URL, 401, 403, 404, 400, 301, 429; it lists
+    dandisets a page at a time. The S3 host serves ranges of local files under URLs that botocore signs and checks.
+    Faults come to order, and every request is remembered.
 
     Use it as a context manager, or call `start` and, in the end, `close`. All methods may be called from any
     thread. It does not pickle: other processes get `environ` and the assets' URLs.
@@ -275,20 +275,30 @@ class EmbeddedArchive(Conditions):
         return self._asset(entry)
 
     def _asset(self, entry: Entry) -> Asset:
-        nbytes = 0 if entry.blob is None else entry.blob.nbytes
         url = f"{self.api_url}/assets/{entry.id}/download/"
-        return Asset(entry.id, url, entry.path, nbytes, entry.dandiset)
+        return Asset(entry.id, url, entry.path, entry.nbytes, entry.dandiset)
 
     def set_embargo(self, asset_id: str, embargoed: bool) -> None:
         """Embargo an asset, or lift its embargo; leases that are out stay good. KeyError: no such asset."""
         self._registry.set_embargo(asset_id, embargoed)
 
-    def replace(self, asset_id: str) -> Asset:
+    def replace(self, asset_id: str, source: str | os.PathLike[str] | bytes | None = None) -> Asset:
         """Do what DANDI does at any edit of the metadata: a new asset takes over the file. KeyError: no such asset.
 
-        While embargoed, the old one is then answered 403, even to its owner; its leases that are out stay good.
+        With a `source`, do what it does at an upload to the same path: the new asset has that file. While embargoed,
+        the old one is then answered 403, even to its owner; its leases that are out stay good.
         """
-        return self._asset(self._registry.replace(asset_id))
+        blob = None if source is None else _blob(source, None)
+        try:
+            return self._asset(self._registry.replace(asset_id, blob))
+        except BaseException:
+            if blob is not None:
+                blob.close()
+            raise
+
+    def publish(self, version: str, *, dandiset: str = "000123") -> None:
+        """Make a version, such as ``0.230101.1234``, of what a dandiset holds now. ValueError: it is embargoed."""
+        self._registry.publish(dandiset, version)
 
     def overwrite(
         self, asset_id: str, source: str | os.PathLike[str] | bytes, *, content_encoding: str | None = None

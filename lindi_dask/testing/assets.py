@@ -2,8 +2,9 @@
 
 import secrets
 import threading
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from lindi_dask.testing.blobs import Blob
@@ -39,6 +40,41 @@ class Entry:
     """Keys."""
     replaced: bool = False
     """Whether a newer asset took its place in the draft version."""
+    created_s: float = 0.0
+    """Seconds, Unix time."""
+    zarr: str | None = None
+    """UUID of a Zarr asset's files."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file, in bytes; 0 for a Zarr asset."""
+        return 0 if self.blob is None else self.blob.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dandiset:
+    """What the API knows of a dandiset."""
+
+    id: str
+    """Six digits."""
+    draft: tuple[Entry, ...]
+    """Assets that are there now."""
+    published: Mapping[str, tuple[Entry, ...]]
+    """Assets of the versions that were published."""
+
+    @property
+    def embargoed(self) -> bool:
+        """Whether one of its assets is."""
+        return any(entry.embargoed for entry in self.draft)
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """Keys that own all of its embargoed assets."""
+        return frozenset.intersection(*(entry.owners for entry in self.draft if entry.embargoed))
+
+    def version(self, version: str) -> tuple[Entry, ...] | None:
+        """Assets of a version; None: there is no such version."""
+        return self.draft if version == "draft" else self.published.get(version)
 
 
 class Registry:
@@ -53,6 +89,7 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._by_key: dict[str, str] = {}
         self._blobs: list[Blob] = []
+        self._published: dict[str, dict[str, tuple[Entry, ...]]] = {}
 
     def add(
         self,
@@ -69,7 +106,8 @@ class Registry:
             raise ValueError(f"dandiset is {dandiset!r}: give six digits, such as '000123'")
         identifier = str(uuid.UUID(asset_id)) if asset_id is not None else str(uuid.uuid4())
         keys = frozenset([self.owner_token] if owners is None else owners)
-        entry = Entry(identifier, path, dandiset, blob, embargoed, keys)
+        zarr = str(uuid.uuid4()) if blob is None else None
+        entry = Entry(identifier, path, dandiset, blob, embargoed, keys, created_s=time.time(), zarr=zarr)
         with self._lock:
             if identifier in self._entries:
                 raise ValueError(f"asset {identifier} is in the archive already")
@@ -83,14 +121,30 @@ class Registry:
             self._by_key[entry.blob.key] = entry.id
             self._blobs.append(entry.blob)
 
-    def replace(self, asset_id: str) -> Entry:
-        """Give the asset's blob to a new asset, as DANDI does at any edit of the metadata."""
+    def replace(self, asset_id: str, blob: Blob | None = None) -> Entry:
+        """Give the asset's blob, or a new one, to a new asset: DANDI does at edits of the metadata, and at uploads."""
         with self._lock:
             old = self._entries[asset_id]
             self._entries[asset_id] = replace(old, replaced=True)
-            new = replace(old, id=str(uuid.uuid4()))
+            new = replace(old, id=str(uuid.uuid4()), blob=blob or old.blob, created_s=time.time())
             self._put(new)
         return new
+
+    def publish(self, dandiset: str, version: str) -> None:
+        """Make a version of the assets that a dandiset has now."""
+        found = self.dandiset(dandiset)
+        if found is None or found.embargoed:
+            raise ValueError(f"dandiset {dandiset} is {'not there' if found is None else 'embargoed'}")
+        with self._lock:
+            self._published.setdefault(dandiset, {})[version] = found.draft
+
+    def dandiset(self, identifier: str) -> Dandiset | None:
+        """Find a dandiset: one that an asset was added to."""
+        with self._lock:
+            entries = [entry for entry in self._entries.values() if entry.dandiset == identifier]
+            published = dict(self._published.get(identifier, {}))
+        draft = tuple(entry for entry in entries if not entry.replaced)
+        return Dandiset(identifier, draft, published) if entries or published else None
 
     def overwrite(self, asset_id: str, blob: Blob) -> Entry:
         """Put other bytes where the asset's are: the object's key stays, and so do the URLs that are out."""

@@ -4,25 +4,31 @@ import random
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from lindi_dask.testing.records import Plane
 
-_BOTH: frozenset[Plane] = frozenset({"api", "s3"})
-_API: frozenset[Plane] = frozenset({"api"})
-_S3: frozenset[Plane] = frozenset({"s3"})
+Place = Plane | Literal["listing"]
 
-KINDS: Mapping[str, frozenset[Plane]] = {
-    "status": _BOTH,
-    "reset": _BOTH,
-    "stall": _BOTH,
-    "garbage": _BOTH,
-    "redirect": _BOTH,
+_ALL: frozenset[Place] = frozenset({"api", "listing", "s3"})
+_API: frozenset[Place] = frozenset({"api"})
+_LISTING: frozenset[Place] = frozenset({"listing"})
+_S3: frozenset[Place] = frozenset({"s3"})
+_BODIES: frozenset[Place] = _S3 | _LISTING
+
+KINDS: Mapping[str, frozenset[Place]] = {
+    "status": _ALL,
+    "reset": _ALL,
+    "stall": _ALL,
+    "garbage": _ALL,
+    "redirect": _ALL,
     "no-location": _API,
     "dead-lease": _API,
-    "reset-mid-body": _S3,
-    "stall-mid-body": _S3,
-    "short-body": _S3,
-    "short-length": _S3,
+    "next": _LISTING,
+    "reset-mid-body": _BODIES,
+    "stall-mid-body": _BODIES,
+    "short-body": _BODIES,
+    "short-length": _BODIES,
     "short-range": _S3,
     "whole-file": _S3,
     "error-200": _S3,
@@ -30,7 +36,7 @@ KINDS: Mapping[str, frozenset[Plane]] = {
     "changed-etag": _S3,
     "gzip": _S3,
 }
-"""The kinds of faults, and the hosts that can have them."""
+"""The kinds of faults, and the hosts that can have them; ``listing`` is the API host where it does not exchange."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +44,8 @@ class Fault:
     """What goes wrong, and when. It spoils answers that would have been good.
 
     A request that would be refused anyway (no key, an expired URL, a range past the end) is left alone and
-    counts for nothing here; so do API requests other than downloads. Each request takes one fault at most: the
-    first one injected that applies.
+    counts for nothing here; so do API requests other than downloads, unless the fault is for those (`listing`). Each
+    request takes one fault at most: the first one injected that applies.
 
     ================== =========================================================================================
     kind               what the client sees
@@ -51,10 +57,11 @@ class Fault:
     ``redirect``       302 (API) or 307 (S3) to `location`; without one, to the same URL again
     ``no-location``    API: 302 without ``Location``
     ``dead-lease``     API: 302 to a URL that has expired
-    ``reset-mid-body`` S3: half of the body, then a TCP reset
-    ``stall-mid-body`` S3: half of the body, nothing for `delay_s`, then the rest
-    ``short-body``     S3: half of the body, then a clean end, short of ``Content-Length``
-    ``short-length``   S3: half of the body, and a ``Content-Length`` to fit; ``Content-Range`` as asked
+    ``next``           listing: a page whose next one is at `location`
+    ``reset-mid-body`` S3, listing: half of the body, then a TCP reset
+    ``stall-mid-body`` S3, listing: half of the body, nothing for `delay_s`, then the rest
+    ``short-body``     S3, listing: half of the body, then a clean end, short of ``Content-Length``
+    ``short-length``   S3, listing: half of the body, and a ``Content-Length`` to fit; ``Content-Range`` as asked
     ``short-range``    S3: half of the body, ``Content-Length`` and ``Content-Range`` to fit
     ``whole-file``     S3: 200 and the whole file, whatever was asked
     ``error-200``      S3: 200 with an error's XML
@@ -83,6 +90,8 @@ class Fault:
     """Of the random numbers: the same seed, the same draws."""
     asset_id: str | None = None
     """Only for this asset; None: for any."""
+    listing: bool = False
+    """Of the API: whether it spoils what is told of dandisets and assets, and not the exchanges."""
     status: int = 503
     """For ``status``."""
     html: bool = False
@@ -90,14 +99,19 @@ class Fault:
     retry_after: str | None = None
     """``Retry-After`` for ``status``: seconds or an HTTP date."""
     location: str | None = None
-    """For ``redirect``."""
+    """For ``redirect`` and ``next``."""
     delay_s: float = 1.0
     """For the stalls, in seconds."""
 
+    @property
+    def place(self) -> Place:
+        """Where it strikes."""
+        return "listing" if self.listing and self.plane == "api" else self.plane
+
     def __post_init__(self) -> None:
-        if self.plane not in KINDS.get(self.kind, ()):
-            known = ", ".join(kind for kind, planes in KINDS.items() if self.plane in planes)
-            raise ValueError(f"the {self.plane} host has no fault {self.kind!r}: it has {known or 'none'}")
+        if self.place not in KINDS.get(self.kind, ()):
+            known = ", ".join(kind for kind, places in KINDS.items() if self.place in places)
+            raise ValueError(f"the {self.place} host has no fault {self.kind!r}: it has {known or 'none'}")
         if self.times is not None and self.times < 1:
             raise ValueError(f"times is {self.times}: give 1 or more, or None for no end")
         if not 0 < self.probability <= 1:
@@ -136,11 +150,11 @@ class Injection:
         """Spoil no more answers."""
         self._cancelled = True
 
-    def strike(self, plane: Plane, asset_id: str) -> bool:
+    def strike(self, place: Place, asset_id: str | None) -> bool:
         """Whether to spoil this answer; counts it when so."""
         fault = self.fault
         with self._lock:
-            if self.is_spent or plane != fault.plane or fault.asset_id not in {None, asset_id}:
+            if self.is_spent or place != fault.place or fault.asset_id not in {None, asset_id}:
                 return False
             if self._passed < fault.skip:
                 self._passed += 1
@@ -163,9 +177,9 @@ class FaultPlan:
         self._injections = [*(old for old in self._injections if not old.is_spent), injection]
         return injection
 
-    def take(self, plane: Plane, asset_id: str) -> Fault | None:
+    def take(self, place: Place, asset_id: str | None) -> Fault | None:
         """Take the fault for this answer, if there is one."""
         for injection in self._injections:
-            if injection.strike(plane, asset_id):
+            if injection.strike(place, asset_id):
                 return injection.fault
         return None

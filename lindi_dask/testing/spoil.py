@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -56,6 +57,8 @@ def spoil(fault: Fault, good: Answer, *, url: str, if_match: str | None = None) 
         case "stall-mid-body":
             delivery = Delivery(cut=len(good.body) // 2, at_cut="pause", pause_s=fault.delay_s)
             return replace(good, delivery=delivery)
+        case "next":
+            return _next(good, fault.location or url)
         case "changed-etag" if if_match is not None:
             return precondition_failed()
         case kind:
@@ -97,7 +100,15 @@ def _short_body(good: Answer) -> Answer:
     return replace(good, delivery=Delivery(cut=len(good.body) // 2))
 
 
+def _next(good: Answer, location: str) -> Answer:
+    if not isinstance(good.body, bytes):
+        raise TypeError("a page of a listing is no part of a file")
+    return replace(good, body=json.dumps({**json.loads(good.body), "next": location}).encode())
+
+
 def _short_length(good: Answer) -> Answer:
+    if isinstance(good.body, bytes):
+        return replace(good, body=good.body[: len(good.body) // 2])
     span = _span(good)
     return replace(good, body=replace(span, nbytes=span.nbytes // 2))
 

@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from lindi_dask.testing.api import Throttle, parse_path, read_token
+from lindi_dask.testing.api import Throttle, read_token
+from lindi_dask.testing.routes import parse_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +121,7 @@ def test_what_is_known_of_an_asset(
 ) -> None:
     asset = embedded_archive.add(content, embargoed=False, path="sub-1/session.nwb")
     about = session.get(f"{embedded_archive.api_url}/assets/{asset.id}/").json()
-    assert (about["asset_id"], about["path"], about["size"]) == (asset.id, "sub-1/session.nwb", len(content))
+    assert (about["identifier"], about["path"], about["contentSize"]) == (asset.id, "sub-1/session.nwb", len(content))
 
 
 def test_owners_of_an_asset_s_own_replace_the_archive_s(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -151,6 +152,33 @@ API_CASES: list[tuple[dict[str, Any], Callable[[Seen], bool]]] = [
 ]
 
 
+LISTING_CASES: list[tuple[dict[str, Any], Callable[[Seen, bytes], bool]]] = [
+    ({"kind": "status"}, lambda seen, _: seen.status == 503 and seen.headers["Content-Type"] == "application/json"),
+    (
+        {"kind": "status", "status": 429, "retry_after": "1"},
+        lambda seen, _: seen.status == 429 and seen.headers["Retry-After"] == "1",
+    ),
+    ({"kind": "reset"}, lambda seen, _: seen.status == "ConnectionResetError"),
+    ({"kind": "garbage"}, lambda seen, _: seen.status == "BadStatusLine"),
+    ({"kind": "stall", "delay_s": 0.2}, lambda seen, page: seen.body == page and seen.took_s >= 0.2),
+    ({"kind": "stall-mid-body", "delay_s": 0.2}, lambda seen, page: seen.body == page and seen.took_s >= 0.2),
+    ({"kind": "reset-mid-body"}, lambda seen, _: seen.status == "200 ConnectionResetError"),
+    (
+        {"kind": "short-body"},
+        lambda seen, page: seen.status == "200 incomplete" and seen.body == page[: len(page) // 2],
+    ),
+    ({"kind": "short-length"}, lambda seen, page: seen.status == 200 and seen.body == page[: len(page) // 2]),
+    (
+        {"kind": "next", "location": "http://127.0.0.1:1/"},
+        lambda seen, page: json.loads(seen.body) == {**json.loads(page), "next": "http://127.0.0.1:1/"},
+    ),
+    (
+        {"kind": "redirect", "location": "http://127.0.0.1:1/"},
+        lambda seen, _: seen.status == 302 and seen.headers["Location"] == "http://127.0.0.1:1/",
+    ),
+]
+
+
 def name_of(case: object) -> str | None:
     return "-".join(str(value) for value in case.values()) if isinstance(case, dict) else None
 
@@ -196,9 +224,30 @@ def test_a_fault_of_the_api_host_is_seen_and_counted(
     assert embedded_archive.counts()["exchanges_refused"] == (2 if withheld else 0)
 
 
+@pytest.mark.parametrize(("fault", "is_seen"), LISTING_CASES, ids=name_of)
+def test_a_fault_of_a_listing_is_seen_and_counted_and_spoils_no_exchange(
+    embedded_archive: EmbeddedArchive,
+    look_at_api: Callable[[], Seen],
+    fault: dict[str, Any],
+    is_seen: Callable[[Seen, bytes], bool],
+) -> None:
+    url = f"{embedded_archive.api_url}/dandisets/000123/versions/draft/assets/"
+    key = f"token {embedded_archive.owner_token}"
+    page = look(url, Authorization=key).body
+    injection = embedded_archive.inject(Fault(plane="api", listing=True, times=2, **fault))
+    assert look_at_api().status == 302
+    assert look(url).status == 401
+    spoiled = [look(url, Authorization=key) for _ in range(2)]
+    for seen in spoiled:
+        assert is_seen(seen, page), seen
+    assert look(url, Authorization=key).body == page
+    assert injection.injected == 2
+
+
 def test_every_kind_has_its_case() -> None:
-    tried = {(plane, case["kind"]) for plane, cases in (("s3", S3_CASES), ("api", API_CASES)) for case, _ in cases}
-    assert tried == {(plane, kind) for kind, planes in KINDS.items() for plane in planes}
+    places: list[tuple[str, list[Any]]] = [("s3", S3_CASES), ("api", API_CASES), ("listing", LISTING_CASES)]
+    tried = {(place, case["kind"]) for place, cases in places for case, _ in cases}
+    assert tried == {(place, kind) for kind, found in KINDS.items() for place in found}
 
 
 def test_a_changed_etag_is_412_to_who_minds(embedded_archive: EmbeddedArchive, look_at_s3: Callable[..., Seen]) -> None:
@@ -272,6 +321,8 @@ def test_the_first_fault_injected_goes_first() -> None:
         ("s3", {"kind": "no-such"}),
         ("api", {"kind": "gzip"}),
         ("s3", {"kind": "dead-lease"}),
+        ("api", {"kind": "next"}),
+        ("api", {"kind": "dead-lease", "listing": True}),
         ("s3", {"kind": "reset", "times": 0}),
         ("s3", {"kind": "reset", "probability": 0}),
         ("s3", {"kind": "status", "status": 200}),
