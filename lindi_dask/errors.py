@@ -14,6 +14,7 @@
     │   ├── AuthenticationError
     │   ├── PermissionDenied
     │   ├── AssetNotFound
+    │   ├── DandisetNotFound
     │   └── UrlRefused
     ├── UnavailableError          wait, then try again
     │   ├── ArchiveUnavailable
@@ -39,6 +40,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "CorruptChunk",
+    "DandisetNotFound",
     "DataError",
     "ForkedProcessError",
     "InvalidReferences",
@@ -163,7 +165,7 @@ class AuthenticationError(AccessError):
     Attributes
     ----------
     asset : str
-        Instance and asset id.
+        Instance and asset id, or the address of a dandiset.
     variable : str
         The environment variable that holds the key.
     """
@@ -173,12 +175,12 @@ class AuthenticationError(AccessError):
 
 
 class PermissionDenied(AccessError):
-    """A key that may not read this asset (403).
+    """A key that may not read this asset, or list this dandiset (403).
 
     Attributes
     ----------
     asset : str
-        Instance and asset id.
+        Instance and asset id, or the address of a dandiset.
     """
 
     asset: str
@@ -190,10 +192,22 @@ class AssetNotFound(AccessError):
     Attributes
     ----------
     asset : str
-        Instance and asset id.
+        Instance and asset id, or its address.
     """
 
     asset: str
+
+
+class DandisetNotFound(AccessError):
+    """The archive has no such dandiset, or no such version of it.
+
+    Attributes
+    ----------
+    name : str
+        Its address.
+    """
+
+    name: str
 
 
 class UrlRefused(AccessError):

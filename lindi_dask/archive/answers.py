@@ -1,11 +1,14 @@
-"""What an answer of the archive's API means: a lease, or a named error. Pure."""
+"""What an answer of the archive's API means: a lease, a document, or a named error. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from lindi_dask.archive.expiry import DEFAULT_LIFETIME_S, ArchiveClock, expiry_of
 from lindi_dask.archive.urls import split_url
@@ -14,6 +17,7 @@ from lindi_dask.errors import (
     ArchiveUnavailable,
     AssetNotFound,
     AuthenticationError,
+    DandisetNotFound,
     LindiError,
     PermissionDenied,
     UrlRefused,
@@ -23,14 +27,14 @@ from lindi_dask.types import Asset, Instance, Lease
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Answer", "read_answer"]
+__all__ = ["Answer", "read_answer", "read_document"]
 
 _RETRIED = {408, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the API to a request for an asset's download."""
+    """An answer of the API."""
 
     status: int
     headers: Mapping[str, str]
@@ -41,6 +45,8 @@ class Answer:
     """seconds, monotonic clock, when the headers were there"""
     key_place: str | None
     """where the API key that the request carried was found; None: it carried none"""
+    body: bytes | None = field(default=None, repr=False)
+    """None: none was wanted, or it is too large or packed"""
 
 
 def read_answer(answer: Answer, asset: Asset, clock: ArchiveClock) -> Lease:
@@ -70,7 +76,40 @@ def read_answer(answer: Answer, asset: Asset, clock: ArchiveClock) -> Lease:
         clock.observe(date, sent_at=answer.sent_at, received_at=answer.received_at)
     if answer.status == 302:
         return _lease(answer, asset, instance, clock, dated=date is not None)
-    raise _error(answer, asset, instance)
+    raise _asset_error(answer, str(asset), instance)
+
+
+def read_document(answer: Answer, name: str, instance: Instance, *, asset: bool = False) -> dict[str, Any]:
+    """Return the JSON object of an answer that tells of a dandiset, or of an asset.
+
+    Parameters
+    ----------
+    answer
+        Of a GET.
+    name
+        How messages call what was asked for.
+    instance
+        The archive.
+    asset
+        Whether that was an asset, by its id.
+
+    Raises
+    ------
+    AuthenticationError, PermissionDenied, AssetNotFound, DandisetNotFound
+        Final.
+    ArchiveUnavailable
+        Worth another attempt; what is no JSON is, since it may have been cut short.
+    """
+    if answer.status != 200:
+        raise (_asset_error if asset else _dandiset_error)(answer, name, instance)
+    document: object = None
+    with suppress(orjson.JSONDecodeError):
+        document = orjson.loads(answer.body or b"")
+    if isinstance(document, dict):
+        return document
+    raise ArchiveUnavailable(
+        f"{name}: the archive at {instance.api_url} answered with what is no JSON object, or a too large one."
+    )
 
 
 def _lease(answer: Answer, asset: Asset, instance: Instance, clock: ArchiveClock, *, dated: bool) -> Lease:
@@ -98,51 +137,74 @@ def _lease(answer: Answer, asset: Asset, instance: Instance, clock: ArchiveClock
     return Lease(url.rebuilt, now, expires_at, dead_at)
 
 
-def _error(answer: Answer, asset: Asset, instance: Instance) -> LindiError:
+def _asset_error(answer: Answer, name: str, instance: Instance) -> LindiError:
+    place = answer.key_place or instance.key_variables[0]
+    match answer.status:
+        case 403:
+            return PermissionDenied(
+                f"{name}: the archive denies this asset to the owner of the key in {place}. Either you are not an "
+                "owner of its embargoed dandiset (ask one to add you), or the asset was replaced: every edit of its "
+                "metadata gives it a new id, and the references still name the old one.",
+                asset=name,
+            )
+        case 404:
+            return AssetNotFound(
+                f"{name}: the archive at {instance.api_url} has no such asset. Was it deleted, or do the references "
+                "belong to another instance?",
+                asset=name,
+            )
+        case 400:
+            return AssetNotFound(
+                f"{name}: the archive says that this asset is not a file that can be downloaded (a Zarr asset, say).",
+                asset=name,
+            )
+        case _:
+            return _error(answer, name, instance, "asset")
+
+
+def _dandiset_error(answer: Answer, name: str, instance: Instance) -> LindiError:
+    place = answer.key_place or instance.key_variables[0]
+    match answer.status:
+        case 403:
+            return PermissionDenied(
+                f"{name}: the archive denies this dandiset to the owner of the key in {place}. It is embargoed, and "
+                "only its owners see it: ask one to add you.",
+                asset=name,
+            )
+        case 404:
+            return DandisetNotFound(
+                f"{name}: the archive at {instance.api_url} has no such dandiset, or no such version of it.", name=name
+            )
+        case _:
+            return _error(answer, name, instance, "dandiset")
+
+
+def _error(answer: Answer, name: str, instance: Instance, kind: str) -> LindiError:
     variable = instance.key_variables[0]
     match answer.status:
         case 401 if answer.key_place is not None:
             return AuthenticationError(
-                f"{asset}: the archive at {instance.api_url} does not know the key in {answer.key_place}. Copy it "
+                f"{name}: the archive at {instance.api_url} does not know the key in {answer.key_place}. Copy it "
                 "anew from your account's page there, and set it wherever blocks are read (on a cluster: on its "
                 "workers).",
-                asset=str(asset),
+                asset=name,
                 variable=variable,
             )
         case 401:
             return AuthenticationError(
-                f"{asset}: this asset is embargoed, and no API key was found. Set {variable} to your key of "
+                f"{name}: this {kind} is embargoed, and no API key was found. Set {variable} to your key of "
                 f"the archive at {instance.api_url}, wherever blocks are read (on a cluster: on its workers).",
-                asset=str(asset),
+                asset=name,
                 variable=variable,
-            )
-        case 403:
-            return PermissionDenied(
-                f"{asset}: the archive denies this asset to the owner of the key in "
-                f"{answer.key_place or variable}. Either you are not an owner of its embargoed dandiset (ask one to "
-                "add you), or the asset was replaced: every edit of its metadata gives it a new id, and the references "
-                "still name the old one.",
-                asset=str(asset),
-            )
-        case 404:
-            return AssetNotFound(
-                f"{asset}: the archive at {instance.api_url} has no such asset. Was it deleted, or do the references "
-                "belong to another instance?",
-                asset=str(asset),
-            )
-        case 400:
-            return AssetNotFound(
-                f"{asset}: the archive says that this asset is not a file that can be downloaded (a Zarr asset, say).",
-                asset=str(asset),
             )
         case status if status in _RETRIED:
             return ArchiveUnavailable(
-                f"{asset}: the archive at {instance.api_url} answered {status}.",
+                f"{name}: the archive at {instance.api_url} answered {status}.",
                 retry_after_s=_retry_after_s(answer.headers.get("Retry-After")),
             )
         case status:
             return AccessError(
-                f"{asset}: the archive at {instance.api_url} answered {status}, which is not an answer to this request."
+                f"{name}: the archive at {instance.api_url} answered {status}, which is not an answer to this request."
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl
 
@@ -33,10 +34,11 @@ class ArchiveClock:
     The wall clock of a worker may be wrong; the `Date` headers of the archive's answers are what its signatures
     are made and checked by. A header has whole seconds: it says that the offset (archive's time minus monotonic
     clock) lies in an interval of a second and the answer's travel time. Each answer narrows the interval further.
-    Not thread-safe: its owner holds a lock.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._low = float("-inf")
         self._high = float("inf")
 
@@ -51,10 +53,12 @@ class ArchiveClock:
             Seconds, monotonic clock, of request and answer.
         """
         low, high = date - received_at, date + 1.0 - sent_at
-        self._low, self._high = max(self._low, low), min(self._high, high)
-        if self._low > self._high:  # one of the clocks was set, or another server answered: start anew
-            self._low, self._high = low, high
+        with self._lock:
+            self._low, self._high = max(self._low, low), min(self._high, high)
+            if self._low > self._high:  # one of the clocks was set, or another server answered: start anew
+                self._low, self._high = low, high
 
     def window(self, moment: float) -> tuple[float, float]:
         """Return the earliest and the latest monotonic time at which the archive's clock reaches `moment`."""
-        return moment - self._high, moment - self._low
+        with self._lock:
+            return moment - self._high, moment - self._low

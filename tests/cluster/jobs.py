@@ -88,12 +88,12 @@ def forget_leases() -> None:
 def hurry() -> None:
     """The policies' own code, with bounds that a test can wait for."""
     from lindi_dask import process  # noqa: PLC0415
-    from lindi_dask.archive import LeaseCache, PlainUrls, Resolver, resolver  # noqa: PLC0415
+    from lindi_dask.archive import LeaseCache, PlainUrls, Resolver, asking  # noqa: PLC0415
     from lindi_dask.retry import RetryBudget  # noqa: PLC0415
     from lindi_dask.transport import RangeReader, traffic  # noqa: PLC0415
 
     forget_leases()
-    resolver._TIMEOUT_S = (1.0, 1.0)
+    asking._TIMEOUT_S = (1.0, 1.0)
     traffic._SILENCE_TIMEOUT = traffic._CONNECT_TIMEOUT = "1s"
     process._traffic._stores.clear()  # their connections wait as long as was set when they were made
     process._traffic.budget = budget = RetryBudget()  # a fault is not to pay for the one before
