@@ -23,6 +23,7 @@ __all__ = [
     "BROKER",
     "ClusterLink",
     "CountedSource",
+    "archives",
     "block_loop",
     "cluster_link",
     "counters",
@@ -63,6 +64,7 @@ _traffic: Final = Traffic(when_quiet=_shared_chunks.clear, budget=_budget)
 _readers: Final[dict[tuple[int, DiskCache | None], RangeReader]] = {}
 _range_caches: Final[dict[DiskCache, RangeCache]] = {}
 _leases: LeaseCache | None = None
+_resolver: Resolver | None = None
 atexit.register(_traffic.jobs.say)
 
 
@@ -79,10 +81,19 @@ def block_loop() -> IoLoop:
 def leases() -> LeaseCache:
     """Return this process's leases."""
     global _leases  # noqa: PLW0603 - once a process is what this module is for
+    resolver = archives()
     with _lock:
         if _leases is None:
-            _leases = LeaseCache(_Source(Resolver(budget=_budget)), plain=PlainUrls(budget=_budget))
+            _leases = LeaseCache(_Source(resolver), plain=PlainUrls(budget=_budget))
         return _leases
+
+
+def archives() -> Resolver:
+    """Return what asks archives for this process, with the key that is found here, whatever broker a cluster has."""
+    global _resolver  # noqa: PLW0603 - likewise
+    with _lock:
+        _resolver = _resolver or Resolver(budget=_budget)
+        return _resolver
 
 
 def join_cluster(link: ClusterLink) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
 __all__ = [
     "Asset",
+    "AssetInfo",
     "Base",
     "BundleFile",
     "ByteRange",
@@ -75,6 +78,43 @@ class Asset:
 
     def __repr__(self) -> str:
         return f"Asset({str(self)!r})"  # a plain URL may be a presigned one
+
+
+@dataclass(frozen=True, slots=True)
+class AssetInfo:
+    """What an archive tells of one of its assets."""
+
+    asset: Asset
+    """its archive and its id; any edit of its metadata makes another asset of it, with another id"""
+    dandiset: str | None
+    """six digits; None: it was asked for by its id"""
+    version: str | None
+    """`draft` or a number, of the dandiset that it was found in; None: likewise"""
+    path: str
+    """in the dandiset"""
+    size: int
+    """bytes"""
+    modified: datetime
+    """when the archive last changed what it knows of it"""
+    blob: str | None = None
+    """the archive's id of the file's content: the same id, the same bytes; None: it is no file"""
+    zarr: str | None = None
+    """the archive's id of a Zarr asset's files; None: it is a file"""
+    etag: str | None = None
+    """entity tag of the file, without quotes; None: not asked for, or not known"""
+
+    @property
+    def url(self) -> str:
+        """The API's download URL, which references name it by. It holds no secret."""
+        return f"{self.asset.instance.api_url if self.asset.instance else ''}/assets/{self.asset.id}/download/"
+
+    @property
+    def address(self) -> str | None:
+        """`dandi://INSTANCE/000123@VERSION/PATH`, by which it is found again when it was replaced; None: not known."""
+        if self.asset.instance is None or self.dandiset is None:
+            return None
+        path = re.sub(r"[%*?\[]", lambda found: f"%{ord(found[0]):02X}", self.path)  # they mean more in addresses
+        return f"dandi://{self.asset.instance.name}/{self.dandiset}@{self.version}/{path}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def forget_leases() -> None:
     from lindi_dask import process  # noqa: PLC0415 - the worker's
 
     with process._lock:
-        process._leases = None
+        process._leases = process._resolver = None
         process._readers.clear()
         process._range_caches.clear()  # which list a folder anew only so often
 
