@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from lindi_dask import errors
 from lindi_dask.arrays import open_array, open_group, open_store
+from lindi_dask.assets import list_assets
 from lindi_dask.cluster import distribute
 from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
@@ -22,6 +23,7 @@ __all__ = [
     "errors",
     "expand",
     "index",
+    "list_assets",
     "open_array",
     "open_group",
     "open_nwb",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import click
 
+from lindi_dask.archive.addresses import is_address
+from lindi_dask.cli.assets import show_assets
 from lindi_dask.cli.options import access_options
 from lindi_dask.cli.terminal import columns_of, draw, filled, plain, this_look
 from lindi_dask.cli.wording import cells_of, counted, details_of, size_text
@@ -30,6 +32,7 @@ Examples:
   lindi-dask ls session.lindi.json
   lindi-dask ls session.lindi.json acquisition/ElectricalSeries
   lindi-dask ls session.lindi.json --json | jq '.nodes[] | select(.kind == "array") | .path'
+  lindi-dask ls 'dandi://dandi/000123@draft/sub-*/**/*.nwb'
 """
 
 
@@ -55,7 +58,7 @@ def ls(
     instances: dict[str, str] | None,
     allow: tuple[str, ...] | None,
 ) -> None:
-    """Show what REFS holds: groups, arrays, links.
+    """Show what REFS holds: groups, arrays, links; or what a dandiset holds: assets.
 
     REFS is a reference file (LINDI's or kerchunk's JSON, Zarr v3 references), a bundle (.lindi.tar, .lindi.d) or a
     folder of kerchunk's parquet files: its path, its https URL, or the URL of its asset on DANDI. PATH is a group or an
@@ -64,7 +67,18 @@ def ls(
     An array's line has its shape, its type and unit; then, if it has more than one chunk, how many of them there are
     and of what shape, what they take up in their files (and how many times as large they are in memory), and
     how they are encoded.
+
+    If REFS is an address, dandi://INSTANCE/000123[@VERSION][/PATH], or the URL of a dandiset's page, its assets are
+    listed: path, size, time of the last change, id. The path may be a folder (with a slash at its end) or a pattern: *,
+    ?, [ab], [!ab], and **/ for any number of folders.
     """
+    if is_address(refs):
+        if path or depth is not None or sizes is not None:
+            raise click.UsageError(
+                "PATH, --depth and --sizes are for references. The path of assets is in the address."
+            )
+        show_assets(refs, as_json=as_json, instances=instances)
+        return
     from lindi_dask import listing  # noqa: PLC0415 - only this command needs it
     from lindi_dask.factory import StoreFactory  # noqa: PLC0415
     from lindi_dask.refs.kerchunk.parquet import RecordManifest  # noqa: PLC0415
