@@ -46,7 +46,7 @@ __all__ = ["MAGIC", "VERSION", "DamagedIndexError", "lay_out", "read_index", "re
 
 MAGIC: Final = b"\x89LDIDX\r\n"
 
-VERSION: Final = 1
+VERSION: Final = 2
 """of the layout, and of what parsers make of a reference file: raise it when either changes"""
 
 _PREFIX = struct.Struct("<8sIIQQ")  # as drawn above
@@ -103,7 +103,7 @@ def lay_out(references: References) -> Iterator[Buffer]:
         "cuts": [len(cut) for cut in cuts],
         "metadata": sections.add("metadata", b"".join(documents.values())),
         "sources": [
-            {"url": source.url, "size": source.size, "etag": source.etag}
+            {"url": source.url, "size": source.size, "etag": source.etag, "address": source.address}
             | ({} if source.data is None else {"data": sections.add(f"source {number}", source.data.cast("B"))})
             for number, source in enumerate(sources)
         ],
@@ -312,7 +312,7 @@ class _Index:
 
 
 def _named(entry: dict[str, Any]) -> Source:
-    return Source(entry["url"], entry["size"], entry["etag"])
+    return Source(entry["url"], entry["size"], entry["etag"], address=entry["address"])
 
 
 def _below_root(documents: Mapping[str, bytes]) -> list[bytes]:

@@ -6,12 +6,12 @@ import contextlib
 import os
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from lindi_dask.errors import ConfigurationError, InvalidReferences
-from lindi_dask.refs import References, Source, SourceTable, relative_path
+from lindi_dask.refs import References, SourceTable, relative_path
 from lindi_dask.refs.write.forms import MARK, to_kerchunk, to_lindi, to_parquet
 from lindi_dask.types import LocalFolder
 
@@ -231,8 +231,7 @@ def _write_bundle(folder: Path, references: References, base: Base, *, skip: boo
     sources = SourceTable(tuple(references.sources[i] for i in range(len(references.sources))))
     for file in _relative(references):
         _copy(file.path, base, folder)
-        known = sources[file.number]
-        sources.replace(file.number, Source(f"./{file.path}", size=known.size, etag=known.etag))  # as LINDI wants it
+        sources.replace(file.number, replace(sources[file.number], url=f"./{file.path}"))  # as LINDI wants it
     moved = References(
         fingerprint=references.fingerprint,
         metadata=references.metadata,

@@ -52,7 +52,7 @@ class Urls:
         self,
         sources: SourceTable,
         templates: Mapping[str, str],
-        known: Mapping[str, tuple[int | None, str | None]],
+        known: Mapping[str, Source],
         relocate: Callable[[str], ByteRange | None] | None,
     ) -> None:
         self._sources = sources
@@ -77,8 +77,8 @@ class Urls:
             if member is None:
                 raise _invalid(key, f"the bundle has no {expanded!r}")
             return self._sources.add(Source("")), member.offset, member.length
-        size, etag = self._known.get(expanded, (None, None))
-        return self._sources.add(Source(expanded, size=size, etag=etag)), 0, size
+        source = self._known.get(expanded) or Source(expanded)
+        return self._sources.add(source), 0, source.size
 
     def locate(self, url: str, offset: int, length: int, *, key: str) -> tuple[int, int, int]:
         """Return source, offset and length of a reference; `WHOLE` is all that the URL means.

@@ -8,6 +8,7 @@ from lindi_dask.errors import InvalidReferences
 from lindi_dask.refs.build import Builder
 from lindi_dask.refs.documents import with_consolidated
 from lindi_dask.refs.kerchunk.parquet import RecordManifest, parse_zmetadata
+from lindi_dask.refs.references import Source
 from lindi_dask.refs.scan import scan
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ def parse_kerchunk_parquet(document: bytes, fingerprint: str, read: Callable[[st
     """
     found = parse_zmetadata(document)
     builder = Builder(fingerprint, found.documents, lindi=False)
+
+    def source(path: str) -> Source:
+        return found.sources.get(path) or Source(path)
+
     for path, plan in builder.plans.items():
-        manifest = RecordManifest(path, plan.grid, found.record_size, read, builder.sources, None)
+        manifest = RecordManifest(path, plan.grid, found.record_size, read, builder.sources, source)
         builder.add_manifest(path, manifest)
     return builder.build()

@@ -32,6 +32,9 @@ class Source:
     """of the file when the references were made, if they say so; without quotes"""
     data: memoryview | None = None
     """bytes that are here already; then `url` is of no meaning"""
+    address: str | None = None
+    """`dandi://INSTANCE/000123@VERSION/PATH` of the asset that the file was then, if they say so: by that it is found
+    when an edit of its metadata made another asset of it"""
 
 
 class SourceTable:

@@ -22,6 +22,7 @@ from lindi_dask.refs.dialect.v2_kinds import Kind, UntranslatableError
 from lindi_dask.refs.dialect.v3_codecs import checked_codecs, has_axes, is_deflated, refuse_pickle
 from lindi_dask.refs.dialect.v3_kinds import check_members, named, v3_kind
 from lindi_dask.refs.kerchunk.templates import expand
+from lindi_dask.refs.references import Source
 from lindi_dask.refs.zarrshadow.chunk_indexes import ChunkIndex, index_manifest, parse_indexes
 from lindi_dask.refs.zarrshadow.selections import Selection, parse_selections
 
@@ -50,6 +51,7 @@ _NON_FINITE: Final = "2adc9aac-d676-4e93-8feb-903b6ae9e08a"
 _CONVENTIONS: Final = "zarr_conventions"
 _ESCAPE: Final = "_str_"
 _MARKED = re.compile(r"(?:_str_)*(?:NaN|-?Infinity)")
+_MAX_ADDRESS: Final = 4096  # characters
 _ETAG = re.compile(r"[!#-~\x80-\xff]{1,1024}")  # RFC 9110, 8.8.3
 
 
@@ -184,20 +186,20 @@ def _unescaped(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
             return value
 
 
-def parse_sources(value: object, *, templates: Mapping[str, str]) -> dict[str, tuple[int | None, str | None]]:
-    """Return size and ETag of files when the references were made, by URL.
+def parse_sources(value: object, *, templates: Mapping[str, str] | None) -> dict[str, Source]:
+    """Return what is said of files when the references were made, by URL.
 
     Parameters
     ----------
     value
-        The member `sources`: `{"size": bytes, "etag": '"..."'}` by URL; both may be missing.
+        The member `sources`: `{"size": bytes, "etag": '"..."', "address": "dandi://..."}` by URL; each may be missing.
     templates
-        Of the reference file, by name.
+        Of the reference file, by name; None: URLs are as they are.
 
     Returns
     -------
     dict
-        URL, templates expanded -> size in bytes, and ETag. The ETag has no quotes: `If-Match` wants them around it.
+        URL, templates expanded -> the file. The ETag has no quotes: `If-Match` wants them around it.
         A weak one (`W/"..."`) is left out, as `If-Match` never matches it.
 
     Raises
@@ -207,15 +209,15 @@ def parse_sources(value: object, *, templates: Mapping[str, str]) -> dict[str, t
     """
     if not isinstance(value, dict):
         raise _invalid_source(None, "it is not an object")
-    known: dict[str, tuple[int | None, str | None]] = {}
+    known: dict[str, Source] = {}
     for written, entry in value.items():
         if not isinstance(written, str) or not isinstance(entry, dict):
             raise _invalid_source(written, "it is not an object by URL")
         size, etag = entry.get("size"), entry.get("etag")
         if size is not None and not (type(size) is int and 0 <= size < 2**63):
             raise _invalid_source(written, f"its size {size!r} is not a number of bytes")
-        described = size, _strong(written, etag)
-        url = expand(written, templates, key="sources")
+        url = written if templates is None else expand(written, templates, key="sources")
+        described = Source(url, size, _strong(written, etag), address=_address(written, entry.get("address")))
         if known.setdefault(url, described) != described:
             raise _invalid_source(written, "other things are said of the same file")
     return known
@@ -231,6 +233,14 @@ def _strong(url: str, etag: object) -> str | None:
     if not _ETAG.fullmatch(text):
         raise _invalid_source(url, f"{str(etag)[:100]!r} is not an ETag")
     return text
+
+
+def _address(url: str, address: object) -> str | None:
+    if not isinstance(address, str) or not address.startswith("dandi://"):
+        return None
+    if len(address) > _MAX_ADDRESS or not address.isprintable():
+        raise _invalid_source(url, f"{address[:100]!r} is not an address")
+    return address
 
 
 def _invalid_source(url: object, reason: str) -> InvalidReferences:

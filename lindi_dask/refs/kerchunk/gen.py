@@ -110,7 +110,7 @@ class Gen:
         grid: tuple[int, ...],
         separator: str,
         sources: SourceTable,
-        known: Mapping[str, tuple[int | None, str | None]] | None = None,
+        known: Mapping[str, Source] | None = None,
     ) -> GenColumns:
         """Return all entries; their keys have to be those of chunks of one array.
 
@@ -125,7 +125,7 @@ class Gen:
         sources
             Gets the distinct URLs, when all else is in order.
         known
-            Size in bytes and ETag of files, by URL, as far as the reference file says.
+            Files by URL, as far as the reference file says anything of them.
 
         Raises
         ------
@@ -156,7 +156,7 @@ class Gen:
         if fault is not None:
             raise self._invalid(first + fault.row, str(fault))
         described = known or {}
-        table = np.array([sources.add(Source(url, *described.get(url, (None, None)))) for url in urls], np.uint32)
+        table = np.array([sources.add(described.get(url) or Source(url)) for url in urls], np.uint32)
         return GenColumns(places, table[numbers] if urls else numbers, offsets, lengths)
 
     def _ranges(self, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lindi_dask.refs.dialect.v3 import parse_sources
 from lindi_dask.refs.json_reader import DuplicateKeyError, deeper_than, unique_object
 from lindi_dask.refs.kerchunk.parquet_records import Record
 from lindi_dask.refs.kerchunk.parquet_table import invalid_file
 from lindi_dask.refs.manifest import MISSING, ChunkManifest, Locations
+from lindi_dask.refs.references import Source
 from lindi_dask.refs.scan import MAX_ENTRIES
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class ZMetadata:
     """by key (`a/.zarray`): JSON objects"""
     record_size: int
     """rows of a record"""
+    sources: dict[str, Source]
+    """what is said of files, by URL; other writers say nothing"""
 
 
 def parse_zmetadata(content: bytes) -> ZMetadata:
@@ -83,7 +87,7 @@ def parse_zmetadata(content: bytes) -> ZMetadata:
             raise invalid_file(".zmetadata", f"its entry {key!r} is not a JSON object")
         if deeper_than(value, _MAX_DEPTH):
             raise invalid_file(".zmetadata", f"its entry {key!r} is nested too deeply")
-    return ZMetadata(documents, record_size)
+    return ZMetadata(documents, record_size, parse_sources(document.get("sources") or {}, templates=None))
 
 
 class RecordManifest(ChunkManifest):
@@ -102,8 +106,8 @@ class RecordManifest(ChunkManifest):
         file; raises for any other trouble.
     sources
         Where the files that hold chunks are entered.
-    url
-        Turns a path as written into a URL; called once for each distinct path of a record.
+    source
+        Returns the file that a path as written means; called once for each distinct path of a record.
     sparse
         Take an absent record for one whose chunks are all missing. fsspec's writer leaves such records out, at the
         end and in between, and then nothing tells them from lost files: without this, they are an error.
@@ -116,7 +120,7 @@ class RecordManifest(ChunkManifest):
         record_size: int,
         read: Callable[[str], bytes | None],
         sources: SourceTable,
-        url: Callable[[str], str] | None = None,
+        source: Callable[[str], Source] = Source,
         *,
         sparse: bool = False,
     ) -> None:
@@ -126,7 +130,7 @@ class RecordManifest(ChunkManifest):
         self._total = math.prod(grid)
         self._read = read
         self._sources = sources
-        self._url = url
+        self._source = source
         self._sparse = sparse
         self._records: dict[int, Locations | None] = {}
         self._reading: dict[int, threading.Lock] = {}
@@ -203,7 +207,7 @@ class RecordManifest(ChunkManifest):
         first = number * self._size
         rows = min(self._size, self._total - first)
         record = Record(content, name, rows, self._size, lambda row: self._chunk(first + row))
-        return record.locations(self._sources, self._url)
+        return record.locations(self._sources, self._source)
 
     def _chunk(self, place: int) -> str:
         """How messages call the chunk at a place, which may lie behind the grid."""

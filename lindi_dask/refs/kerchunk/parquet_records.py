@@ -60,15 +60,15 @@ class Record:
         self._raws, self._raw_values = distinct(columns["raw"])
         self._offsets, self._sizes = (self._numbers(columns[key], key) for key in ("offset", "size"))
 
-    def locations(self, sources: SourceTable, url: Callable[[str], str] | None) -> Locations:
+    def locations(self, sources: SourceTable, source: Callable[[str], Source]) -> Locations:
         """Return where the chunks lie that have a place in the grid; their sources are entered at the end.
 
         Parameters
         ----------
         sources
             Where the files that hold chunks are entered.
-        url
-            Turns a path as written into a URL.
+        source
+            Returns the file that a path as written means.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Record:
         found = Locations.missing(len(pointing))
         found.offsets[pointing] = offsets[pointing]
         found.lengths[pointing] = np.where(whole, np.uint64(WHOLE), sizes)[pointing]
-        numbers = [sources.add(Source(path if url is None else url(path))) for path in paths]
+        numbers = [sources.add(source(path)) for path in paths]
         found.sources[pointing] = np.array(numbers, np.uint32)[self._paths[pointing]]
         if inline.any():
             at = self._raws[inline]

@@ -89,8 +89,8 @@ def to_parquet(
         If the parquet writer is not installed.
     """
     tree = V2Tree(references, "kerchunk", skip=skip_unreadable, max_places=_MAX_RECORDS * record_size)
-    documents = json.dumps(tree.documents, separators=(",", ":"))
-    yield ".zmetadata", b"{%s,%s,%s}" % (MARK, b'"record_size":%d' % record_size, b'"metadata":' + documents.encode())
+    members = {"record_size": record_size, "sources": _sources(tree), "metadata": tree.documents}
+    yield ".zmetadata", b"{%s,%s" % (MARK, _dumped({name: value for name, value in members.items() if value})[1:])
     for path, array in tree.arrays.items():
         total = math.prod(array.manifest.grid)
         for number in range(-(-total // record_size)):
@@ -209,13 +209,15 @@ def _checked(url: str, *, templates: bool = True) -> str:
 
 
 def _sources(tree: V2Tree) -> dict[str, dict[str, Any]]:
-    """Return size and ETag of the sources that are used, as far as they are known; LINDI and fsspec look past them."""
+    """Return what is known of the sources that are used, by URL; LINDI, fsspec and VirtualiZarr look past it."""
     described: dict[str, dict[str, Any]] = {}
     for number, count in enumerate(tree.uses.counts.tolist()):
         source = tree.sources[number]
-        known = {"size": source.size, "etag": None if source.etag is None else f'"{source.etag}"'}
-        if count and source.data is None and (source.size is not None or source.etag is not None):
-            described[source.url] = {name: value for name, value in known.items() if value is not None}
+        etag = None if source.etag is None else f'"{source.etag}"'
+        known = {"size": source.size, "etag": etag, "address": source.address}
+        said = {name: value for name, value in known.items() if value is not None}
+        if count and source.data is None and said:
+            described[source.url] = said
     return described
 
 

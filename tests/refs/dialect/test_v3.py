@@ -14,6 +14,7 @@ from zarr.core.metadata import ArrayV3Metadata
 
 from lindi_dask.errors import InvalidReferences
 from lindi_dask.refs.dialect.v3 import array_plan, attributes, parse_sources, shortest_nbytes
+from lindi_dask.refs.references import Source
 
 if TYPE_CHECKING:
     from lindi_dask.refs.dialect.v2 import ArrayPlan
@@ -347,16 +348,20 @@ def test_sources_have_sizes_and_etags_without_quotes() -> None:
             "e": {},
             "f": {"size": None, "etag": None},
             "x/b": {"size": 0, "etag": None},
+            "g": {"size": 1, "address": "dandi://dandi/000123@draft/a b.nwb"},
+            "h": {"address": "Musterweg 1"},  # of somebody else's, whatever it means
         },
         templates={"u0": "x"},
     )
     assert found == {
-        "https://example.org/a": (102986180753, "b885aa8ec05afd33-1535"),
-        "x/b": (0, None),
-        "c": (None, "bare"),
-        "d": (1, None),
-        "e": (None, None),
-        "f": (None, None),
+        "https://example.org/a": Source("https://example.org/a", 102986180753, "b885aa8ec05afd33-1535"),
+        "x/b": Source("x/b", 0),
+        "c": Source("c", etag="bare"),
+        "d": Source("d", 1),
+        "e": Source("e"),
+        "f": Source("f"),
+        "g": Source("g", 1, address="dandi://dandi/000123@draft/a b.nwb"),
+        "h": Source("h"),
     }
 
 
@@ -373,6 +378,7 @@ def test_sources_have_sizes_and_etags_without_quotes() -> None:
             {"a": {"etag": etag}}
             for etag in (1, "", '""', '"a', '"a"b"', '"a b"', '"a\r\nX: y"', '"\u20ac"', "x" * 2000)
         ),
+        *({"a": {"address": address}} for address in ("dandi://x/\x1b[2J", "dandi://x/\n", "dandi://" + "a" * 4096)),
         {"a": {"size": 1}, "{{t}}": {"size": 2}},
         {"{{unknown}}": {}},
     ],
@@ -382,6 +388,10 @@ def test_malformed_sources_are_refused(value: Any) -> None:
         parse_sources(value, templates={"t": "a"})
     assert str(caught.value.key).startswith("sources")
     assert caught.value.__context__ is None
+
+
+def test_without_templates_a_url_is_as_it_is() -> None:
+    assert parse_sources({"{{u}}": {"size": 1}}, templates=None) == {"{{u}}": Source("{{u}}", 1)}
 
 
 def test_the_query_of_a_url_stays_out_of_messages() -> None:

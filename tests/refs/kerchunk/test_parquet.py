@@ -195,11 +195,11 @@ def test_a_category_of_paths_is_read_without_an_object_a_row(tmp_path: Path) -> 
     frame.to_parquet(tmp_path / "refs.0.parq", engine="fastparquet", compression="zstd", index=False)
     seen: list[str] = []
 
-    def url(path: str) -> str:
+    def source(path: str) -> Source:
         seen.append(path)
-        return "expanded"
+        return Source("expanded")
 
-    read = manifest((tmp_path / "refs.0.parq").read_bytes(), (1000,), 1000, url=url)
+    read = manifest((tmp_path / "refs.0.parq").read_bytes(), (1000,), 1000, source=source)
     assert located(read, 999) == ("expanded", 999, 1)
     assert seen == [URL]
 
