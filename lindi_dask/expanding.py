@@ -16,8 +16,8 @@ from lindi_dask.errors import ConfigurationError, InvalidReferences, LindiError,
 from lindi_dask.factory import StoreFactory
 from lindi_dask.refs import Locations, Source, is_tar, relative_path
 from lindi_dask.remote import RemoteFiles
-from lindi_dask.transport import decompressed, peek
-from lindi_dask.types import ByteRange, LocalFile, Target
+from lindi_dask.transport import decompressed, peek, strong
+from lindi_dask.types import Asset, ByteRange, LocalFile, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -221,13 +221,17 @@ class LinkedFiles:
 
         asset = self._policy.target(Source(url), self._base).asset
         if isinstance(asset, LocalFile):
-            start = b""
+            start, etag = b"", None
             self._read(Target(asset), [ByteRange(0, 1)])  # looks whether it may be read
             size = Path(asset.path).stat().st_size
         else:
-            start, size = process.io_loop().submit(peek(asset, process.leases(), START)).result()
+            found = process.io_loop().submit(peek(asset, process.leases(), START)).result()
+            start, size, etag = found.content, found.size, found.etag
             self._peeks += 1
-        return RemoteFile(str(asset), size, partial(self._read, Target(asset, size=size)), start=start)
+        # Elsewhere than in archives, one file may have several tags: its hosts' own
+        etag = strong(etag) if isinstance(asset, Asset) and asset.instance is not None else None
+        read = partial(self._read, Target(asset, etag, size))
+        return RemoteFile(str(asset), size, read, start=start, etag=etag)
 
     def _read(self, target: Target, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Read ranges at the same time; one request for those that lie near each other. Blocks."""

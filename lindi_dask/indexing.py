@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lindi_dask.errors import ConfigurationError
+from lindi_dask import process
+from lindi_dask.archive import file_of, find_asset, is_address, offer_keys, parse_address
+from lindi_dask.errors import ConfigurationError, SourceMismatch
 from lindi_dask.expanding import LinkedFiles
 from lindi_dask.factory import concurrency_of, policy_of
+from lindi_dask.refs import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lindi_dask.refs import References
 
@@ -25,6 +28,7 @@ def index(
     instances: Mapping[str, str] | None = None,
     allow: Iterable[str] | None = None,
     concurrency: int | None = None,
+    api_keys: Mapping[str, Callable[[], str | None]] | None = None,
 ) -> References:
     """Make references to the chunks of an HDF5 (NWB) file.
 
@@ -35,28 +39,32 @@ def index(
     Parameters
     ----------
     source
-        Path, https URL or DANDI asset URL of the file; an embargoed asset is read with the key of its archive.
+        Path, https URL or DANDI asset URL of the file, or its address, `dandi://dandi/000123@draft/sub-1/sub-1.nwb`; an
+        embargoed asset is read with the key of its archive.
     url
-        Where readers will find the same bytes. If not given: `source`; of a local file its absolute path, which may
-        be read only where it is allowed (`allow`).
-    instances, allow, concurrency
+        Where readers will find the same bytes. If not given: `source`, of an address the URL of the asset; of a local
+        file its absolute path, which may be read only where it is allowed (`allow`).
+    instances, allow, concurrency, api_keys
         As for `StoreFactory`; of no meaning for a local file.
 
     Returns
     -------
     lindi_dask.References
-        To be saved (`.save("session.lindi.json")`), or to be opened as they are: `open_array(index(...), path)`.
+        To be saved (`.save("session.lindi.json")`), or to be opened as they are: `open_array(index(...), path)`. They
+        carry the file's size, of an asset its ETag too, and the address, if it was given.
 
     Raises
     ------
     RefsUnreachable
         If there is no such file here.
     SourceMismatch
-        If it is not an HDF5 file, or a damaged one.
+        If it is not an HDF5 file, or a damaged one; if it is not as large as its archive says.
     InvalidReferences
         If chunks of the file overlap in part, or its groups lie in each other more than 100 levels deep.
     ConfigurationError
-        Without h5py; if an option makes no sense.
+        Without h5py; if an option makes no sense; if an address is not that of one asset.
+    AssetNotFound, DandisetNotFound
+        If nothing is at an address, or an asset of many files (Zarr).
     AccessError, UnavailableError
         If the file can't be read.
     """
@@ -67,8 +75,22 @@ def index(
         missing = error.name
     if missing is not None:
         raise ConfigurationError(f'To index HDF5 files needs {missing}: pip install "lindi-dask[index]"')
+    policy = policy_of(instances, allow)
+    offer_keys(policy.instances, api_keys or {})
     location = os.fspath(source)
-    if not location.startswith(("https://", "http://")):
+    info = None
+    if is_address(location):
+        info = file_of(find_asset(parse_address(location, policy.instances), process.archives()))
+        location = info.url
+    elif not location.startswith(("https://", "http://")):
         return index_hdf5(location, url or str(Path(location).resolve()))
-    files = LinkedFiles(policy_of(instances, allow), None, concurrency_of(concurrency))
-    return index_remote(files.open(location), url or location)
+    file = LinkedFiles(policy, None, concurrency_of(concurrency)).open(location)
+    if info is not None and info.size != file.size:
+        raise SourceMismatch(
+            f"{info.address} has {info.size:,} bytes as its archive says, but {file.size:,} where they are stored. Is "
+            "it just being replaced? Index it again; if that doesn't help, tell its owner."
+        )
+    if url is not None and url != location:  # another host's tags are its own
+        return index_remote(file, Source(url, size=file.size))
+    address = None if info is None else info.address
+    return index_remote(file, Source(location, size=file.size, etag=file.etag, address=address))

@@ -71,7 +71,8 @@ class RemoteFiles:
 
     def start(self, asset: Asset, nbytes: int) -> tuple[bytes, int]:
         """Return the first bytes of a file (at most `nbytes`), and its size in bytes."""
-        return _run(peek(asset, process.leases(), nbytes))
+        found = _run(peek(asset, process.leases(), nbytes))
+        return found.content, found.size
 
     def read_at(self, asset: Asset, size: int) -> RemoteBytes:
         """Return a file of known size as a `ReadAt`."""

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from lindi_dask.archive.urls import split_url
 from lindi_dask.errors import ConfigurationError, UrlRefused
@@ -132,7 +132,7 @@ def is_address(text: str) -> bool:
     """Return whether a text is meant to be an address, or the URL of a dandiset's page."""
     if text.startswith("dandi://"):
         return True
-    return text.startswith("https://") and urlsplit(text).netloc in _PAGES
+    return text.startswith("https://") and re.split(r"[/?#]", text[len("https://") :], maxsplit=1)[0] in _PAGES
 
 
 def parse_address(text: str, instances: tuple[Instance, ...]) -> Address:

@@ -35,12 +35,13 @@ def index(
 ) -> None:
     """Write references to all chunks of an HDF5 (NWB) file.
 
-    IN is a path, an https URL or the URL of a DANDI asset; only its metadata are read. OUT ends in .lindi.json or
-    .json (a file), .parquet (kerchunk's folder) or .lindi.d. What can't be translated is named and left out. Needs the
-    extra: pip install 'lindi-dask[index]'
+    IN is a path, an https URL, the URL of a DANDI asset or its address; only its metadata are read. OUT ends in
+    .lindi.json or .json (a file), .parquet (kerchunk's folder) or .lindi.d. What can't be translated is named and left
+    out. Needs the extra: pip install 'lindi-dask[index]'
 
     \b
-    Example:
+    Examples:
+      lindi-dask index dandi://dandi/000123@draft/sub-1/sub-1.nwb session.lindi.json
       lindi-dask index session.nwb session.lindi.json --url https://api.dandiarchive.org/api/assets/.../download/
     """
     from lindi_dask.indexing import index as make  # noqa: PLC0415 - only this command needs it

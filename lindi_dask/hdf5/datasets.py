@@ -90,8 +90,8 @@ def described(dataset: DatasetID, address: int, content: FileBytes, path_of: Pat
 def fingerprint(documents: Mapping[str, Any], datasets: Mapping[str, Dataset], source: Source) -> str:
     """Return a digest of all that references are made of."""
     digest = hashlib.sha256()
-    known = [documents, {path: one.unreadable for path, one in datasets.items()}, source.url, source.size, source.etag]
-    digest.update(json.dumps(known).encode())
+    known = [documents, {path: one.unreadable for path, one in datasets.items()}]
+    digest.update(json.dumps([*known, source.url, source.size, source.etag, source.address]).encode())
     for one in datasets.values():
         if one.columns is not None:
             for column in (one.columns.places, one.columns.offsets, one.columns.lengths):

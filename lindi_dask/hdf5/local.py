@@ -61,14 +61,14 @@ def index_hdf5(path: str | os.PathLike[str], url: str) -> References:
     raise failure
 
 
-def index_remote(file: RemoteFile, url: str) -> References:
+def index_remote(file: RemoteFile, source: Source) -> References:
     """Make references to the chunks of an HDF5 file that is read elsewhere.
 
     Parameters
     ----------
     file
         Its bytes.
-    url
+    source
         Where readers will find the same.
 
     Returns
@@ -94,7 +94,7 @@ def index_remote(file: RemoteFile, url: str) -> References:
     try:
         scout(file)
         with collections_put_off(), h5py.File(file, "r") as opened:
-            found = index_file(opened, FileBytes(read, file.size, _base(opened)), Source(url, size=file.size))
+            found = index_file(opened, FileBytes(read, file.size, _base(opened)), source)
         if file.failure is None:  # else something may be listed as unreadable that isn't
             return found
         failure = file.failure

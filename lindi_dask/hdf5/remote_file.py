@@ -63,6 +63,8 @@ class RemoteFile(io.RawIOBase):
         Returns the bytes of ranges inside of the file, all that are asked for; it may read them at the same time.
     start
         The file's first bytes, where they are here already.
+    etag
+        Entity tag of the file, without quotes, that all reads are held to; None: they are to none.
     clock
         Monotonic seconds.
     """
@@ -74,11 +76,13 @@ class RemoteFile(io.RawIOBase):
         read: ReadRanges,
         *,
         start: bytes = b"",
+        etag: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.name = name
         self.size = size
+        self.etag = etag
         self.failure: LindiError | None = None
         """why a read failed; all later ones fail for it too, so that who reads on after an error gets no data"""
         self._read = read

@@ -8,6 +8,7 @@ from lindi_dask.transport.compression import decompressed
 from lindi_dask.transport.counters import Counters, Counts
 from lindi_dask.transport.disk_cache import CacheFolder, RangeCache, cache_of
 from lindi_dask.transport.download import Downloaded, download, peek
+from lindi_dask.transport.etags import strong
 from lindi_dask.transport.loop import IoLoop
 from lindi_dask.transport.plan import PlannedRange, plan_ranges
 from lindi_dask.transport.reader import RangeReader
@@ -29,4 +30,5 @@ __all__ = [
     "download",
     "peek",
     "plan_ranges",
+    "strong",
 ]

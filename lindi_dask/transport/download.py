@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lindi_dask.archive import LeaseCache
     from lindi_dask.types import Asset
 
-__all__ = ["Downloaded", "download", "peek"]
+__all__ = ["Downloaded", "Start", "download", "peek"]
 
 _TIMEOUT_S = 3600  # of an attempt, its body included; a host that is silent for 30 s ends it sooner
 _PIECE = 2**20  # bytes, at least, that come in one piece
@@ -34,6 +34,18 @@ class Downloaded:
 
     content: bytes = field(repr=False)
     """all of it, with nothing decompressed"""
+    etag: str | None
+    """as the host writes it, quotes and `W/` included; None if it gives none"""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The start of a file, as its host has it."""
+
+    content: bytes = field(repr=False)
+    """the first bytes, with nothing decompressed"""
+    size: int
+    """bytes of the whole file"""
     etag: str | None
     """as the host writes it, quotes and `W/` included; None if it gives none"""
 
@@ -86,8 +98,8 @@ async def _request(store: HTTPStore, *, asset: Asset, known_etag: str | None, li
     return Downloaded(await _body(answer, asset, size), etag)
 
 
-async def peek(asset: Asset, leases: LeaseCache, nbytes: int, *, retry: RetryPolicy = READ) -> tuple[bytes, int]:
-    """Return the first bytes of a file, at most `nbytes`, and how many it has.
+async def peek(asset: Asset, leases: LeaseCache, nbytes: int, *, retry: RetryPolicy = READ) -> Start:
+    """Return the first bytes of a file, at most `nbytes`, and what its host says of it.
 
     To be run on the process's own loop (`IoLoop`). Raises the errors of `download`.
     """
@@ -95,7 +107,7 @@ async def peek(asset: Asset, leases: LeaseCache, nbytes: int, *, retry: RetryPol
     return await stores.run(asset, partial(_peek, asset=asset, nbytes=nbytes), stop=nbytes)
 
 
-async def _peek(store: HTTPStore, *, asset: Asset, nbytes: int) -> tuple[bytes, int]:
+async def _peek(store: HTTPStore, *, asset: Asset, nbytes: int) -> Start:
     try:
         answer = await obstore.get_async(store, "", options={"range": (0, nbytes)})
     except NotSupportedError:  # a host that knows no ranges: what follows the start is left unread
@@ -103,9 +115,9 @@ async def _peek(store: HTTPStore, *, asset: Asset, nbytes: int) -> tuple[bytes, 
     except BaseError as error:
         if status_of(error) != 416:
             raise
-        return b"", 0  # of a file without a byte there is no range
+        return Start(b"", 0, None)  # of a file without a byte there is no range
     size = answer.meta["size"]
-    return await _body(answer, asset, min(size, nbytes)), size
+    return Start(await _body(answer, asset, min(size, nbytes)), size, answer.meta["e_tag"])
 
 
 async def _body(answer: GetResult, asset: Asset, wanted: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["if_match", "if_none_match", "opaque", "same_etag"]
+__all__ = ["if_match", "if_none_match", "opaque", "same_etag", "strong"]
 
 # Between the quotes; also all that obstore takes: of a header with other characters it panics
 _OPAQUE = re.compile(r"[\x21\x23-\x7e]{1,1024}")
@@ -20,6 +20,12 @@ def if_match(etag: str | None) -> str | None:
     if etag is None or etag.strip().startswith("W/"):
         return None
     return if_none_match(etag)
+
+
+def strong(etag: str | None) -> str | None:
+    """Return a tag without its quotes; None for a weak one, and one that no host gives."""
+    tag = if_match(etag)
+    return None if tag is None else opaque(tag)
 
 
 def if_none_match(etag: str | None) -> str | None:

@@ -92,7 +92,9 @@ def test_what_is_no_address_is_told_so(text: str, said: str) -> None:
         parsed(text)
 
 
-@pytest.mark.parametrize("text", ["session.lindi.json", "https://example.org/x.json", "s3://b/k", "/dandi://x"])
+@pytest.mark.parametrize(
+    "text", ["session.lindi.json", "https://example.org/x.json", "s3://b/k", "/dandi://x", "https://["]
+)
 def test_paths_and_other_urls_are_no_addresses(text: str) -> None:
     assert not is_address(text)
 

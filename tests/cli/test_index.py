@@ -33,6 +33,8 @@ def test_an_embargoed_asset_is_indexed_to_every_form(
     tmp_path: Path, data: Path, session_h5: h5py.File, embedded_archive: EmbeddedArchive, name: str
 ) -> None:
     url = embedded_archive.add(data / "session.nwb").url
+    if name == "x.lindi.d":
+        url = "dandi://local/000123@draft/session.nwb"
     form = ["--form", "kerchunk"] if name == "x.json" else []
     done = run(url, tmp_path / name, *form, **embedded_archive.environ())
     assert done.returncode == 0, done.stderr

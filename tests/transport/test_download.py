@@ -49,7 +49,8 @@ class Downloading:
         return self.loop.submit(work).result(60)
 
     def peek(self, nbytes: int) -> tuple[bytes, int]:
-        return self.loop.submit(peek(self.asset, self.leases, nbytes, retry=QUICK)).result(60)
+        found = self.loop.submit(peek(self.asset, self.leases, nbytes, retry=QUICK)).result(60)
+        return found.content, found.size
 
     def content(self) -> bytes:
         downloaded = self()
