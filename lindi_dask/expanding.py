@@ -5,34 +5,26 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from lindi_dask import process
 from lindi_dask.errors import ConfigurationError, InvalidReferences, LindiError, RefsUnreachable
 from lindi_dask.factory import StoreFactory
-from lindi_dask.refs import Locations, Source, is_tar, relative_path
+from lindi_dask.hdf5_files import Hdf5Files
+from lindi_dask.refs import is_tar, relative_path
 from lindi_dask.remote import RemoteFiles
-from lindi_dask.transport import decompressed, peek, strong
-from lindi_dask.types import Asset, ByteRange, LocalFile, Target
+from lindi_dask.transport import decompressed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Mapping
 
     from lindi_dask.archive import UrlPolicy
     from lindi_dask.hdf5.linked import ExternalLink
-    from lindi_dask.hdf5.remote_file import RemoteFile
     from lindi_dask.refs import References
-    from lindi_dask.types import Base
 
     Json = dict[str, Any]
 
-__all__ = ["Expanded", "LinkedFiles", "expand", "expand_document"]
+__all__ = ["Expanded", "expand", "expand_document"]
 
 _START: Final = 512  # bytes by which a tar is told
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
@@ -116,7 +108,7 @@ def expand_document(
     factory = StoreFactory(refs, instances=instances, allow=allow, concurrency=concurrency)
     references, base = factory.load()  # checks the document, within bounds, before Python's parser gets it
     document = refs if isinstance(refs, dict) else _document(os.fspath(refs), factory.policy)
-    files = LinkedFiles(factory.policy, base, factory.concurrency)
+    files = Hdf5Files(factory.policy, base, factory.concurrency)
     found = expand_links(document, files.open)
     return Expanded(
         document=found.document,
@@ -137,7 +129,7 @@ def _document(location: str, policy: UrlPolicy) -> Json:
         if asset.instance is None and location.endswith("/"):
             asset = policy.asset(f"{location}{_DOCUMENT}")
         name = str(asset)
-        start, _ = remote.start(asset, _START)
+        start = remote.start(asset, _START).content
         content = b"" if is_tar(start) else remote.content(asset)
     else:
         name = location
@@ -185,70 +177,3 @@ def _is_relative(references: References, links: tuple[ExternalLink, ...]) -> boo
     sources = [references.sources[number] for number in range(len(references.sources))]
     urls = [*(source.url for source in sources if source.data is None), *(link.url for link in links)]
     return any(not url.startswith("/") and relative_path(url) is not None for url in urls)
-
-
-# The linked files
-
-
-class LinkedFiles:
-    """Opens HDF5 files that a policy allows, on this process's leases and reader.
-
-    Parameters
-    ----------
-    policy
-        What may be read.
-    base
-        Where relative URLs start from.
-    concurrency
-        Requests at a time.
-    """
-
-    def __init__(self, policy: UrlPolicy, base: Base, concurrency: int) -> None:
-        self._policy = policy
-        self._base = base
-        self._concurrency = concurrency
-        self._before = process.counters().counts()
-        self._peeks = 0
-
-    @property
-    def requests(self) -> int:
-        """Requests up to now (those of other reads of this process meanwhile, too)."""
-        return self._peeks + (process.counters().counts() - self._before).requests
-
-    def open(self, url: str) -> RemoteFile:
-        """Return a file, of which the first bytes are read; errors are those of `expand`."""
-        from lindi_dask.hdf5.remote_file import START, RemoteFile  # noqa: PLC0415 - its package needs h5py
-
-        asset = self._policy.target(Source(url), self._base).asset
-        if isinstance(asset, LocalFile):
-            start, etag = b"", None
-            self._read(Target(asset), [ByteRange(0, 1)])  # looks whether it may be read
-            size = Path(asset.path).stat().st_size
-        else:
-            found = process.io_loop().submit(peek(asset, process.leases(), START)).result()
-            start, size, etag = found.content, found.size, found.etag
-            self._peeks += 1
-        # Elsewhere than in archives, one file may have several tags: its hosts' own
-        etag = strong(etag) if isinstance(asset, Asset) and asset.instance is not None else None
-        read = partial(self._read, Target(asset, etag, size))
-        return RemoteFile(str(asset), size, read, start=start, etag=etag)
-
-    def _read(self, target: Target, ranges: Sequence[ByteRange]) -> list[bytes]:
-        """Read ranges at the same time; one request for those that lie near each other. Blocks."""
-        parts = [b""] * len(ranges)
-
-        def deliver(indices: NDArray[np.intp], views: list[memoryview]) -> None:
-            for i, view in zip(indices.tolist(), views, strict=True):
-                parts[i] = bytes(view)
-
-        wanted = Locations(
-            np.zeros(len(ranges), np.uint32),
-            np.array([one.offset for one in ranges], np.uint64),
-            np.array([one.length for one in ranges], np.uint32),
-        )
-        reading = process.io_loop().submit(process.reader(self._concurrency).fetch({0: target}, wanted, deliver))
-        try:
-            reading.result()
-        finally:
-            reading.cancel()  # of a wait that was interrupted
-        return parts

@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from lindi_dask import process
-from lindi_dask.archive import UrlPolicy, configured_instances, offer_keys
+from lindi_dask.archive import (
+    UrlPolicy,
+    configured_instances,
+    file_of,
+    find_asset,
+    is_address,
+    offer_keys,
+    parse_address,
+)
 from lindi_dask.archive.urls import check_prefix
 from lindi_dask.config import configured
 from lindi_dask.content_cache import ContentCache
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from lindi_dask.loading import Found
+    from lindi_dask.process import ClusterLink
     from lindi_dask.types import Base
 
 __all__ = ["StoreFactory", "concurrency_of", "policy_of", "references_here"]
@@ -51,11 +61,12 @@ class StoreFactory:
     Parameters
     ----------
     refs
-        Path, https URL or DANDI asset URL of a reference file (LINDI's or kerchunk's JSON, Zarr v3 references, gzip or
-        zstd around them), a LINDI bundle (`.lindi.tar`, `.lindi.d`) or a folder of kerchunk's parquet files; or such a
-        document as a dict, or what `index` returned. The form is recognised by content. Workers read the path or URL
-        themselves; a dict, or what `index` returned, stays on the machine that it was given on, unless `distribute`
-        sends it.
+        Path, https URL, DANDI asset URL or address (`dandi://dandi/000123@draft/sub-1/sub-1.lindi.json`) of a reference
+        file (LINDI's or kerchunk's JSON, Zarr v3 references, gzip or zstd around them), a LINDI bundle (`.lindi.tar`,
+        `.lindi.d`) or a folder of kerchunk's parquet files; or such a document as a dict, or what `index` returned; or
+        an HDF5 (NWB) file itself, of which references are made when they are first used, as by `index`, and kept in the
+        index cache. The form is recognised by content. Workers read the path or URL themselves; a dict, or what `index`
+        returned, stays on the machine that it was given on, unless `distribute` sends it.
     instances
         Archives besides the built-in ones, by name: `{"local": "http://127.0.0.1:8901/api"}`; from the configuration
         `lindi-dask.instances` if not given. The key of `local` is read from the variable `LOCAL_API_KEY`.
@@ -106,6 +117,7 @@ class StoreFactory:
         )
         self._index_folder = configured_folder(configured("index-cache"), os.environ)
         self._found: Found | None = None
+        self._is_hdf5 = False
         self._loaded: tuple[References, Base] | None = None
         self._load_lock = threading.Lock()
         if isinstance(refs, dict):
@@ -123,9 +135,10 @@ class StoreFactory:
             self._loaded = made, None
             _given[self._fingerprint] = made
         else:
-            self._location = _location(refs)
+            self._location = _location(self._resolved(refs))
             self._found = find(self._location, self._remote, self._index)
             self._fingerprint = self._found.fingerprint
+            self._is_hdf5 = self._found.is_hdf5
             with _lock:
                 _made[self._fingerprint] = self
 
@@ -184,7 +197,7 @@ class StoreFactory:
                 failure: RefsUnreachable | RefsChanged | None = None
                 try:
                     if self._location is not None:
-                        self._loaded = load(self._location, self._fingerprint, self._remote, self._index, self._found)
+                        self._loaded = self._load_located(self._location)
                         self._found = None
                     else:
                         self._loaded = self._load_given(), None
@@ -194,6 +207,15 @@ class StoreFactory:
                     self._loaded = self._load_sent(failure)
             return self._loaded
 
+    def _load_located(self, location: str) -> tuple[References, Base]:
+        """Return references from where they are; of an HDF5 file rather those that the cluster has made already."""
+        index, link = self._index, process.cluster_link()
+        is_here = self._found is not None or (index is not None and index.has(self._fingerprint))
+        if self._is_hdf5 and link is not None and not is_here:
+            with suppress(RefsUnreachable):
+                return self._sent(link)
+        return load(location, self._fingerprint, self._remote, index, self._found, keep=self._is_hdf5)
+
     def _load_sent(self, failure: RefsUnreachable | RefsChanged | None) -> tuple[References, Base]:
         """Return references that can't be found here from where they were opened, by the cluster."""
         link = process.cluster_link()
@@ -201,13 +223,14 @@ class StoreFactory:
             raise AssertionError("loading ended without an outcome")
         if link is None:
             raise failure
-        refusal = None
         try:
-            references = link.references(self._fingerprint)
+            return self._sent(link)
         except RefsUnreachable as error:
             refusal = str(error)
-        if refusal is not None:
-            raise type(failure)(f"{failure} The cluster can't send it either: {refusal}.", **vars(failure))
+        raise type(failure)(f"{failure} The cluster can't send it either: {refusal}.", **vars(failure))
+
+    def _sent(self, link: ClusterLink) -> tuple[References, Base]:
+        references = link.references(self._fingerprint)
         index = self._index
         if index is not None:
             references = index.get(self._fingerprint, lambda: references, always=True)
@@ -222,6 +245,14 @@ class StoreFactory:
         if references is None:
             raise unreachable(self._fingerprint)
         return references
+
+    def _resolved(self, refs: str | os.PathLike[str]) -> str:
+        """Return an address in a dandiset as the URL of the asset that is there now, all else as it is."""
+        text = os.fspath(refs)
+        if not is_address(text):
+            return text
+        info = find_asset(parse_address(text, self._policy.instances), process.archives())
+        return file_of(info).url
 
     @property
     def _index(self) -> IndexCache | None:
@@ -254,7 +285,8 @@ class StoreFactory:
         )
         folder = None if self._index_folder is None else str(self._index_folder)
         cache = None if self._cache is None else (self._cache.folder, self._cache.limit)
-        return _restore, (self._location, self._fingerprint, own, self._policy.allow, self._concurrency, folder, cache)
+        where = self._location, self._fingerprint, self._is_hdf5
+        return _restore, (*where, own, self._policy.allow, self._concurrency, folder, cache)
 
 
 def references_here(fingerprint: str) -> References | None:
@@ -273,6 +305,7 @@ def references_here(fingerprint: str) -> References | None:
 def _restore(
     location: str | None,
     fingerprint: str,
+    is_hdf5: bool,
     own: tuple[tuple[str, str], ...],
     allow: tuple[str, ...],
     concurrency: int,
@@ -288,6 +321,7 @@ def _restore(
     factory._index_folder = None if index_folder is None else Path(index_folder)  # noqa: SLF001
     factory._cache = None if cache is None else DiskCache(*cache)  # noqa: SLF001
     factory._found = None  # noqa: SLF001
+    factory._is_hdf5 = is_hdf5  # noqa: SLF001
     factory._loaded = None  # noqa: SLF001
     factory._load_lock = threading.Lock()  # noqa: SLF001
     return factory

@@ -206,6 +206,10 @@ class IndexCache:
             indexed = open_index(path, fingerprint, load)
         return references if indexed is None else indexed
 
+    def has(self, fingerprint: str) -> bool:
+        """Return whether there is an index, sound or not."""
+        return self._path(fingerprint).exists()
+
     def peek(self, fingerprint: str) -> References | None:
         """Return references whose index another process wrote; None if there is none."""
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lindi_dask import process
 from lindi_dask.archive import file_of, find_asset, is_address, offer_keys, parse_address
 from lindi_dask.errors import ConfigurationError, SourceMismatch
-from lindi_dask.expanding import LinkedFiles
 from lindi_dask.factory import concurrency_of, policy_of
+from lindi_dask.hdf5_files import Hdf5Files
 from lindi_dask.refs import Source
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def index(
         location = info.url
     elif not location.startswith(("https://", "http://")):
         return index_hdf5(location, url or str(Path(location).resolve()))
-    file = LinkedFiles(policy, None, concurrency_of(concurrency)).open(location)
-    if info is not None and info.size != file.size:
-        raise SourceMismatch(
-            f"{info.address} has {info.size:,} bytes as its archive says, but {file.size:,} where they are stored. Is "
-            "it just being replaced? Index it again; if that doesn't help, tell its owner."
-        )
-    if url is not None and url != location:  # another host's tags are its own
-        return index_remote(file, Source(url, size=file.size))
-    address = None if info is None else info.address
-    return index_remote(file, Source(location, size=file.size, etag=file.etag, address=address))
+    with Hdf5Files(policy, None, concurrency_of(concurrency)).open(location) as file:
+        if info is not None and info.size != file.size:
+            raise SourceMismatch(
+                f"{info.address} has {info.size:,} bytes as its archive says, but {file.size:,} where they are stored. "
+                "Is it just being replaced? Index it again; if that doesn't help, tell its owner."
+            )
+        if url is not None and url != location:  # another host's tags are its own
+            return index_remote(file, Source(url, size=file.size))
+        address = None if info is None else info.address
+        return index_remote(file, Source(location, size=file.size, etag=file.etag, address=address))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lindi_dask.errors import InvalidReferences, LindiError, PermissionDenied, RefsChanged, RefsUnreachable
+from lindi_dask.hdf5_files import index_of, is_hdf5, local_fingerprint, remote_fingerprint, remote_index_of
 from lindi_dask.refs import (
     References,
     is_tar,
@@ -42,12 +43,11 @@ __all__ = ["Found", "base_of", "find", "find_dict", "load", "unreachable"]
 MAX_NBYTES: Final = 2**30
 """of a reference file"""
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 _FOLDERS: Final = ("lindi.json", ".zmetadata", "refs.json")
 """what a folder of references has: LINDI's, kerchunk's (parquet), zarrshadow's"""
 
-_START = 512  # bytes by which forms are told apart
+_START = 1032  # bytes by which forms are told apart
 _TAIL = 4096  # bytes: more than the footer of a parquet file, which has the sizes and extremes of its columns
 _REMEDY = (
     "Workers read the reference file themselves: save it to a path that they reach under the same name "
@@ -67,6 +67,8 @@ class Found:
     """reads it; blocks"""
     is_held: bool = False
     """whether `parse` takes what was looked at, and does not look anew"""
+    is_hdf5: bool = False
+    """whether it is an HDF5 file, of which `parse` makes references: that takes so long that they are worth keeping"""
 
 
 def find(location: str, remote: RemoteFiles, cache: IndexCache | None) -> Found:
@@ -102,7 +104,13 @@ def find(location: str, remote: RemoteFiles, cache: IndexCache | None) -> Found:
 
 
 def load(
-    location: str, fingerprint: str, remote: RemoteFiles, cache: IndexCache | None, found: Found | None = None
+    location: str,
+    fingerprint: str,
+    remote: RemoteFiles,
+    cache: IndexCache | None,
+    found: Found | None = None,
+    *,
+    keep: bool = False,
 ) -> tuple[References, Base]:
     """Return the references at a path or URL, which must have this fingerprint, and where relative ones start from.
 
@@ -116,6 +124,8 @@ def load(
         Of the references.
     found
         What `find` returned in this process; used in place of another look, if it `is_held`.
+    keep
+        Whether to keep them in the cache even if there are few chunks.
 
     Raises
     ------
@@ -139,7 +149,7 @@ def load(
             )
         return here.parse()
 
-    references = parse() if cache is None else cache.get(fingerprint, parse)
+    references = parse() if cache is None else cache.get(fingerprint, parse, always=keep)
     return references, base_of(location, remote, references)
 
 
@@ -202,7 +212,10 @@ def _find_file(path: Path, cache: IndexCache | None) -> Found:
         start = file.read(_START)
     if is_tar(start):
         return _find_tar(_LocalBytes(path, status.st_size), str(path), LocalFile(str(path)))
-    _refuse_hdf5(start, str(path))
+    base = LocalFolder(str(path.parent))
+    if is_hdf5(start):
+        made_of = local_fingerprint(path, status)
+        return Found(made_of, base, partial(index_of, path, made_of), is_held=True, is_hdf5=True)
     if status.st_size > MAX_NBYTES:
         raise _not_references(str(path), f"it is larger than {MAX_NBYTES >> 20} MiB")
     fingerprint = None if cache is None else cache.remembered_fingerprint(path, status)
@@ -210,7 +223,7 @@ def _find_file(path: Path, cache: IndexCache | None) -> Found:
         fingerprint = _fingerprint(_mapped(path))
         if cache is not None:
             cache.remember(path, status, fingerprint)
-    return Found(fingerprint, LocalFolder(str(path.parent)), partial(_parse_file, path, fingerprint))
+    return Found(fingerprint, base, partial(_parse_file, path, fingerprint))
 
 
 def _parse_file(path: Path, fingerprint: str) -> References:
@@ -348,10 +361,13 @@ def _find_remote(url: str, remote: RemoteFiles) -> Found:
         return _find_remote_folder(url, remote)
     content = remote.known_content(asset)
     if content is None:
-        start, size = remote.start(asset, _START)
-        if is_tar(start):
-            return _find_tar(remote.read_at(asset, size), name, asset)
-        _refuse_hdf5(start, name)
+        found = remote.start(asset, _START)
+        if is_tar(found.content):
+            return _find_tar(remote.read_at(asset, found.size), name, asset)
+        if is_hdf5(found.content):
+            fingerprint = remote_fingerprint(asset, found)
+            parse = partial(remote_index_of, url, remote.policy, found, fingerprint)
+            return Found(fingerprint, folder, parse, is_held=True, is_hdf5=True)
         content = remote.content(asset)
     fingerprint = _fingerprint(content)
     beside = None if folder is None else partial(remote.beside, folder)
@@ -383,11 +399,6 @@ def _find_remote_folder(url: str, remote: RemoteFiles) -> Found:
 
 def _fingerprint(content: bytes | mmap.mmap) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _refuse_hdf5(start: bytes, name: str) -> None:
-    if start.startswith(_HDF5):
-        raise _not_references(name, "it is an HDF5 file itself. Make references of it first, with LINDI or kerchunk")
 
 
 def _not_references(name: str, reason: str) -> InvalidReferences:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.archive import UrlPolicy
     from lindi_dask.content_cache import ContentCache
-    from lindi_dask.transport import Downloaded
+    from lindi_dask.transport import Downloaded, Start
     from lindi_dask.types import Asset, RemoteFolder
 
     T = TypeVar("T")
@@ -69,10 +69,14 @@ class RemoteFiles:
             self._cache.put(asset, found)
         return found.content
 
-    def start(self, asset: Asset, nbytes: int) -> tuple[bytes, int]:
-        """Return the first bytes of a file (at most `nbytes`), and its size in bytes."""
-        found = _run(peek(asset, process.leases(), nbytes))
-        return found.content, found.size
+    @property
+    def policy(self) -> UrlPolicy:
+        """What may be read."""
+        return self._policy
+
+    def start(self, asset: Asset, nbytes: int) -> Start:
+        """Return the first bytes of a file (at most `nbytes`), its size and its ETag."""
+        return _run(peek(asset, process.leases(), nbytes))
 
     def read_at(self, asset: Asset, size: int) -> RemoteBytes:
         """Return a file of known size as a `ReadAt`."""

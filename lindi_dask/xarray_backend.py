@@ -68,6 +68,8 @@ class LindiBackendEntrypoint(BackendEntrypoint):
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         location = os.fspath(filename_or_obj)
+        if location.startswith("dandi://"):
+            return True
         if "://" in location:
             return location.partition("?")[0].rstrip("/").endswith((".lindi.json", ".lindi.tar", ".lindi.d"))
         try:

@@ -242,7 +242,6 @@ def test_what_was_changed_has_other_keys_and_is_refused_where_the_first_was_expe
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "HDF5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600)), "it is an HDF5 file itself"),
     "text": (lambda path: path.write_text("hello"), "is not a reference file"),
     "nothing": (lambda path: path.write_bytes(b""), "is not a reference file"),
     "other JSON": (lambda path: path.write_text('{"refs": 5}'), "no object called 'refs'"),
@@ -343,6 +342,18 @@ def test_a_changed_file_is_fetched_anew_and_has_other_keys(folder: Path, site: S
     second = ld.open_array(url_of(path, site), "a", allow=[site.url])
     assert first.name != second.name
     np.testing.assert_array_equal(second.compute(), np.where(VALUES < 10, 0, VALUES))
+
+
+def test_an_hdf5_file_below_a_url_is_opened_as_it_is(folder: Path, site: Site, data: Path) -> None:
+    shutil.copy(data / "session.nwb", folder)
+    url = f"{site.url}session.nwb"
+    before = ld.StoreFactory(url, allow=[site.url])
+    series = "acquisition/ElectricalSeries/data"
+    here = ld.open_array(data / "session.nwb", series)
+    np.testing.assert_array_equal(ld.open_array(before, series).compute(), here.compute())
+    with (folder / "session.nwb").open("ab") as file:
+        file.write(b"more")
+    assert ld.StoreFactory(url, allow=[site.url]).fingerprint != before.fingerprint
 
 
 def test_a_host_without_ranges_is_read_too(folder: Path) -> None:

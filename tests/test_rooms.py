@@ -21,7 +21,7 @@ LEVELS = [
     {"hdf5", "index_file", "content_cache"},
     {"index_cache", "decode", "object_codecs", "blocks", "grid"},
     {"process"},
-    {"remote", "reporting", "block_read"},
+    {"remote", "reporting", "block_read", "hdf5_files"},
     {"loading", "codecs"},
     {"lazy"},
     {"saving", "listing"},

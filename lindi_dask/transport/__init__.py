@@ -7,7 +7,7 @@ from lindi_dask.transport.batching import Batcher
 from lindi_dask.transport.compression import decompressed
 from lindi_dask.transport.counters import Counters, Counts
 from lindi_dask.transport.disk_cache import CacheFolder, RangeCache, cache_of
-from lindi_dask.transport.download import Downloaded, download, peek
+from lindi_dask.transport.download import Downloaded, Start, download, peek
 from lindi_dask.transport.etags import strong
 from lindi_dask.transport.loop import IoLoop
 from lindi_dask.transport.plan import PlannedRange, plan_ranges
@@ -24,6 +24,7 @@ __all__ = [
     "PlannedRange",
     "RangeCache",
     "RangeReader",
+    "Start",
     "Traffic",
     "cache_of",
     "decompressed",

@@ -14,6 +14,7 @@ from lindi_dask.errors import LindiError
 from lindi_dask.hdf5 import index_hdf5, remote_file, scout
 from lindi_dask.hdf5.local import index_remote
 from lindi_dask.hdf5.remote_file import RemoteFile
+from lindi_dask.refs import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,8 @@ class Ranges:
 
     def index(self) -> References:
         start = self.content[: remote_file.START]
-        return index_remote(RemoteFile("the file", len(self.content), self, start=start), URL)
+        size = len(self.content)
+        return index_remote(RemoteFile("the file", size, self, start=start), Source(URL, size=size))
 
 
 @pytest.fixture(autouse=True)
@@ -113,4 +115,4 @@ def test_a_file_that_can_not_be_read_is_the_readers_own_error(torture: Path) -> 
     content = torture.read_bytes()
     file = RemoteFile("the file", len(content), fail, start=content[: remote_file.BLOCK])
     with pytest.raises(LindiError, match="gone"):
-        index_remote(file, URL)
+        index_remote(file, Source(URL))
