@@ -10,6 +10,7 @@ from dask.base import tokenize
 
 from lindi_dask.blocks import blocks_of, warn_of_cuts
 from lindi_dask.errors import ConfigurationError, RefsError
+from lindi_dask.expanding import with_links
 from lindi_dask.factory import StoreFactory
 from lindi_dask.lazy import LazyArray
 from lindi_dask.listing import near
@@ -35,6 +36,7 @@ def open_store(
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
     api_keys: Mapping[str, Callable[[], str | None]] | None = None,
+    expand: bool = False,
 ) -> LindiStore:
     """Return references as a read-only Zarr v3 store, for `da.from_zarr`, `zarr.open_group`, `xr.open_zarr`.
 
@@ -44,6 +46,9 @@ def open_store(
         As for `StoreFactory`, or one.
     instances, allow, concurrency, cache, cache_limit, api_keys
         As for `StoreFactory`.
+    expand
+        Whether to do what `expand` does, if LINDI left out chunks of arrays: at the first opening on a machine, and
+        kept in its index cache. On other machines, workers get them by `distribute`.
 
     Raises
     ------
@@ -51,6 +56,8 @@ def open_store(
         If the references can't be had, or break their format.
     ConfigurationError
         If an option makes no sense.
+    LindiError
+        As `expand`, if that is due.
     """
     store = factory_of(
         refs,
@@ -60,18 +67,20 @@ def open_store(
         cache=cache,
         cache_limit=cache_limit,
         api_keys=api_keys,
+        expand=expand,
     )()
     store.references  # noqa: B018 - loads them: a broken file is an error here, not at the first block
     return store
 
 
-def factory_of(refs: Refs, **options: Any) -> StoreFactory:  # noqa: ANN401 - those of StoreFactory, each its own
-    """Return the recipe of references; options are those of `StoreFactory`, None where they are not given."""
-    if isinstance(refs, StoreFactory):
-        if any(option is not None for option in options.values()):
-            raise ConfigurationError("options belong to the StoreFactory: pass them where it is made.")
-        return refs
-    return StoreFactory(refs, **options)
+def factory_of(refs: Refs, *, expand: bool = False, **options: Any) -> StoreFactory:  # noqa: ANN401 - each its own
+    """Return the recipe of references; other options are those of `StoreFactory`, None where they are not given."""
+    factory = refs if isinstance(refs, StoreFactory) else StoreFactory(refs, **options)
+    if factory is refs and any(option is not None for option in options.values()):
+        raise ConfigurationError("options belong to the StoreFactory: pass them where it is made.")
+    if not expand:
+        return factory
+    return with_links(factory, refs if isinstance(refs, dict) else None)
 
 
 def open_group(
@@ -84,6 +93,7 @@ def open_group(
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
     api_keys: Mapping[str, Callable[[], str | None]] | None = None,
+    expand: bool = False,
 ) -> zarr.Group:
     """Return references, or the group at `path` in them, as a read-only `zarr.Group`.
 
@@ -97,6 +107,7 @@ def open_group(
         cache=cache,
         cache_limit=cache_limit,
         api_keys=api_keys,
+        expand=expand,
     )
     path = path.strip("/")
     _check_node(store, path, "group")
@@ -115,6 +126,7 @@ def open_array(
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
     api_keys: Mapping[str, Callable[[], str | None]] | None = None,
+    expand: bool = False,
 ) -> da.Array:
     """Return the array at `path` as a dask array.
 
@@ -133,8 +145,8 @@ def open_array(
         first dimension, whole chunks, and all of the other dimensions), `{"time": "64 MiB"}` likewise by name (the
         array's own names; `time` is the first dimension of an NWB time series), or anything that dask takes: of blocks
         that cut chunks a `dask.array.PerformanceWarning` warns.
-    instances, allow, concurrency, cache, cache_limit, api_keys
-        As for `StoreFactory`.
+    instances, allow, concurrency, cache, cache_limit, api_keys, expand
+        As for `open_store`.
 
     Returns
     -------
@@ -154,6 +166,7 @@ def open_array(
         cache=cache,
         cache_limit=cache_limit,
         api_keys=api_keys,
+        expand=expand,
     )
     path = path.strip("/")
     _check_node(store, path, "array")

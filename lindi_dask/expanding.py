@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from lindi_dask.errors import ConfigurationError, InvalidReferences, LindiError, RefsUnreachable
 from lindi_dask.factory import StoreFactory
 from lindi_dask.hdf5_files import Hdf5Files
-from lindi_dask.refs import is_tar, relative_path
+from lindi_dask.refs import ONLY_LINKED, is_tar, parse_json, relative_path
 from lindi_dask.remote import RemoteFiles
 from lindi_dask.transport import decompressed
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
 
     from lindi_dask.archive import UrlPolicy
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-__all__ = ["Expanded", "expand", "expand_document"]
+__all__ = ["Expanded", "expand", "expand_document", "with_links"]
 
 _START: Final = 512  # bytes by which a tar is told
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
@@ -98,6 +99,46 @@ def expand_document(
     concurrency: int | None = None,
 ) -> Expanded:
     """Do what `expand` does, and tell what that took. Parameters and errors are those of `expand`."""
+    factory = StoreFactory(refs, instances=instances, allow=allow, concurrency=concurrency)
+    return _expanded(factory, refs if isinstance(refs, dict) else None)
+
+
+def with_links(factory: StoreFactory, document: Json | None) -> StoreFactory:
+    """Return the recipe of references whose external array links are expanded, once for this machine.
+
+    The one given, if there is none. The other is of references that were given to this process: workers find them in
+    the index cache, or get them by `distribute`.
+
+    Parameters
+    ----------
+    factory
+        Of the references as they are.
+    document
+        That it was made of; None: what lies at its location.
+
+    Raises
+    ------
+    LindiError
+        As `expand`; also if the references mean files beside them.
+    """
+    if ONLY_LINKED not in factory.load()[0].unreadable.values():
+        return factory
+    fingerprint = hashlib.sha256(f"expanded {factory.fingerprint}".encode()).hexdigest()[:32]
+
+    def make() -> References:
+        found = _expanded(factory, document)
+        if found.is_relative:
+            raise ConfigurationError(
+                f"expand: the references of {factory.name} mean files beside them. Write the chunks in by "
+                "`lindi-dask expand`, and open what it wrote."
+            )
+        return parse_json(json.dumps(found.document).encode(), fingerprint, name=factory.name)
+
+    index = factory.index
+    return factory.of(make() if index is None else index.get(fingerprint, make, always=True))
+
+
+def _expanded(factory: StoreFactory, document: Json | None) -> Expanded:
     missing = None
     try:
         from lindi_dask.hdf5.expand import expand_links  # noqa: PLC0415 - h5py is an extra
@@ -105,9 +146,11 @@ def expand_document(
         missing = error.name
     if missing is not None:
         raise ConfigurationError(f'To expand references needs {missing}: pip install "lindi-dask[index]"')
-    factory = StoreFactory(refs, instances=instances, allow=allow, concurrency=concurrency)
     references, base = factory.load()  # checks the document, within bounds, before Python's parser gets it
-    document = refs if isinstance(refs, dict) else _document(os.fspath(refs), factory.policy)
+    if document is None:
+        if factory.location is None:
+            raise ConfigurationError("References that were parsed already can't be expanded: pass their document.")
+        document = _document(factory.location, factory.policy)
     files = Hdf5Files(factory.policy, base, factory.concurrency)
     found = expand_links(document, files.open)
     return Expanded(

@@ -124,19 +124,19 @@ class StoreFactory:
             self._location = None
             found = find_dict(refs)
             self._fingerprint = found.fingerprint
-            index = self._index
+            index = self.index
             references = found.parse() if index is None else index.get(found.fingerprint, found.parse, always=True)
             self._loaded = references, None
             _given[self._fingerprint] = references
         elif isinstance(refs, References):
             self._location, self._fingerprint = None, refs.fingerprint
-            index = self._index
+            index = self.index
             made = refs if index is None else index.get(refs.fingerprint, lambda: refs, always=True)
             self._loaded = made, None
             _given[self._fingerprint] = made
         else:
             self._location = _location(self._resolved(refs))
-            self._found = find(self._location, self._remote, self._index)
+            self._found = find(self._location, self._remote, self.index)
             self._fingerprint = self._found.fingerprint
             self._is_hdf5 = self._found.is_hdf5
             with _lock:
@@ -146,6 +146,11 @@ class StoreFactory:
     def fingerprint(self) -> str:
         """Hexadecimal digest of the references' content."""
         return self._fingerprint
+
+    @property
+    def location(self) -> str | None:
+        """Absolute path or URL of the references; None: they were given as they are."""
+        return self._location
 
     @property
     def policy(self) -> UrlPolicy:
@@ -172,6 +177,14 @@ class StoreFactory:
             if asset.instance is not None:
                 return str(asset)
         return self._location.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    def of(self, references: References) -> StoreFactory:
+        """Return the recipe of other references with the same options."""
+        restore, (_, _, _, *options) = self.__reduce__()
+        _given[references.fingerprint] = references
+        made: StoreFactory = restore(None, references.fingerprint, False, *options)
+        made.load()  # and holds them
+        return made
 
     def __call__(self) -> LindiStore:
         """Return this process's store of this recipe."""
@@ -209,7 +222,7 @@ class StoreFactory:
 
     def _load_located(self, location: str) -> tuple[References, Base]:
         """Return references from where they are; of an HDF5 file rather those that the cluster has made already."""
-        index, link = self._index, process.cluster_link()
+        index, link = self.index, process.cluster_link()
         is_here = self._found is not None or (index is not None and index.has(self._fingerprint))
         if self._is_hdf5 and link is not None and not is_here:
             with suppress(RefsUnreachable):
@@ -231,7 +244,7 @@ class StoreFactory:
 
     def _sent(self, link: ClusterLink) -> tuple[References, Base]:
         references = link.references(self._fingerprint)
-        index = self._index
+        index = self.index
         if index is not None:
             references = index.get(self._fingerprint, lambda: references, always=True)
         return references, None if self._location is None else base_of(self._location, self._remote, references)
@@ -239,7 +252,7 @@ class StoreFactory:
     def _load_given(self) -> References:
         """Return references that were given as a dict: to this process, or to another of this machine."""
         references = _given.get(self._fingerprint)
-        index = self._index
+        index = self.index
         if references is None and index is not None:
             references = index.peek(self._fingerprint)
         if references is None:
@@ -255,7 +268,8 @@ class StoreFactory:
         return file_of(info).url
 
     @property
-    def _index(self) -> IndexCache | None:
+    def index(self) -> IndexCache | None:
+        """Where references are kept that were parsed, or made; None: nowhere."""
         return None if self._index_folder is None else IndexCache(self._index_folder)
 
     @property

@@ -36,6 +36,7 @@ def open_nwb(
     cache: str | os.PathLike[str] | Literal[False] | None = None,
     cache_limit: int | str | None = None,
     api_keys: Mapping[str, Callable[[], str | None]] | None = None,
+    expand: bool = False,
 ) -> NWBFile:
     """Return an NWB session as a `pynwb.NWBFile`, read-only.
 
@@ -50,8 +51,8 @@ def open_nwb(
     ----------
     refs
         As for `StoreFactory`, or one.
-    instances, allow, concurrency, cache, cache_limit, api_keys
-        As for `StoreFactory`.
+    instances, allow, concurrency, cache, cache_limit, api_keys, expand
+        As for `open_store`.
 
     Returns
     -------
@@ -78,6 +79,7 @@ def open_nwb(
         cache=cache,
         cache_limit=cache_limit,
         api_keys=api_keys,
+        expand=expand,
     )
     attributes = _root_attributes(store)
     if attributes.get("neurodata_type") != "NWBFile":

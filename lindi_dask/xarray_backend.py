@@ -94,6 +94,7 @@ class LindiBackendEntrypoint(BackendEntrypoint):
         allow: Iterable[str] | None = None,
         concurrency: int | None = None,
         api_keys: Mapping[str, Callable[[], str | None]] | None = None,
+        expand: bool = False,
     ) -> xr.Dataset:
         """Return a group as a dataset.
 
@@ -111,8 +112,8 @@ class LindiBackendEntrypoint(BackendEntrypoint):
             they are stored.
         mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta
             As for xarray's engine `zarr`; of no effect on NWB.
-        instances, allow, concurrency, api_keys
-            As for `StoreFactory`. A disk cache is an option of that, or of the configuration: xarray keeps the name
+        instances, allow, concurrency, api_keys, expand
+            As for `open_store`. A disk cache is an option of that, or of the configuration: xarray keeps the name
             `cache` to itself.
 
         Raises
@@ -120,7 +121,7 @@ class LindiBackendEntrypoint(BackendEntrypoint):
         RefsError
             If the references can't be had, break their format, or have no such group.
         """
-        opening = _opening(filename_or_obj, physical, instances, allow, concurrency, api_keys)
+        opening = _opening(filename_or_obj, physical, instances, allow, concurrency, api_keys, expand=expand)
         given = (mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta)
         path = _group(opening, group)
         return _datasets(opening, [path], drop_variables, dict(zip(_DECODERS, given, strict=True)))[path]
@@ -142,12 +143,13 @@ class LindiBackendEntrypoint(BackendEntrypoint):
         allow: Iterable[str] | None = None,
         concurrency: int | None = None,
         api_keys: Mapping[str, Callable[[], str | None]] | None = None,
+        expand: bool = False,
     ) -> dict[str, xr.Dataset]:
         """Return a group and all groups below it as datasets, by path from it; links to groups are attributes.
 
         Parameters and errors are those of `open_dataset`.
         """
-        opening = _opening(filename_or_obj, physical, instances, allow, concurrency, api_keys)
+        opening = _opening(filename_or_obj, physical, instances, allow, concurrency, api_keys, expand=expand)
         given = (mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta)
         top = _group(opening, group)
         paths = opening.tree.below(top)
@@ -178,11 +180,13 @@ def _opening(
     allow: Iterable[str] | None,
     concurrency: int | None,
     api_keys: Mapping[str, Callable[[], str | None]] | None,
+    *,
+    expand: bool,
 ) -> Opening:
     if physical not in {True, False, "float32", "float64"}:
         raise ConfigurationError(f'physical must be True, False, "float32" or "float64", not {physical!r}.')
     options = {"instances": instances, "allow": allow, "concurrency": concurrency, "api_keys": api_keys}
-    return Opening(factory_of(refs, **options), physical=physical)
+    return Opening(factory_of(refs, expand=expand, **options), physical=physical)
 
 
 def _group(opening: Opening, group: str | None) -> str:

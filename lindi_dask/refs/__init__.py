@@ -5,6 +5,7 @@ No module here does I/O of its own; formats turn into one internal dialect (Zarr
 
 from lindi_dask.refs.bundle.tar import Tar, is_tar, read_tar
 from lindi_dask.refs.bundle.tar_headers import ReadAt
+from lindi_dask.refs.dialect.v2 import ONLY_LINKED
 from lindi_dask.refs.json_reader import Content
 from lindi_dask.refs.links import follow
 from lindi_dask.refs.manifest import MISSING, WHOLE, ChunkManifest, ColumnManifest, Locations, name_of
@@ -16,6 +17,7 @@ from lindi_dask.refs.zarrshadow.selections import Selection
 __all__ = [
     "INLINE",
     "MISSING",
+    "ONLY_LINKED",
     "WHOLE",
     "ChunkManifest",
     "ColumnManifest",

@@ -52,8 +52,8 @@ session.lindi.json  /processing/ecephys  ProcessingModule
       ├─ data        40,000 × 16  ?        1e-06 volts
       │    can't be read: its chunks are not in this file but only a link to the
       │    dataset that holds them (LINDI leaves out arrays of more than 1,000
-      │    chunks). `lindi-dask expand` writes them in; or write the references
-      │    anew with all chunks: in LINDI, num_dataset_chunks_threshold=None
+      │    chunks). Open it with expand=True, or write them in by `lindi-dask
+      │    expand`
       ├─ electrodes -> /acquisition/ElectricalSeries/electrodes
       └─ timestamps  40,000       float64  seconds  2 chunks of 25,000  320 kB
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 
 import lindi_dask as ld
@@ -79,6 +80,53 @@ def test_all_54_arrays_of_an_embargoed_session_equal_h5py(
     assert len(arrays) == 54
     for name, array in arrays.items():
         assert_equal_to_h5py(array, session_h5[name])
+
+
+@pytest.mark.parametrize("given", ["path", "dict", "factory"])
+def test_what_is_opened_with_expand_is_expanded_once(
+    given: str,
+    embedded_archive: EmbeddedArchive,
+    own_key: OwnKey,
+    data: Path,
+    tmp_path: Path,
+    linked_session: Callable[[str], Json],
+    session_h5: h5py.File,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = linked_session(embedded_archive.add(data / "session.nwb").url)
+    options: Json = {"instances": own_key(embedded_archive)}
+    path = tmp_path / "session.lindi.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(errors.UnsupportedArray, match="expand=True"):
+        ld.open_array(path, LFP, **options)
+    refs: Any = document if given == "dict" else path
+    if given == "factory":
+        refs, options = ld.StoreFactory(path, **options), {}
+    first = ld.open_array(refs, LFP, expand=True, **options)
+    np.testing.assert_array_equal(first.compute(), session_h5[LFP][:])
+    monkeypatch.setattr("lindi_dask.hdf5.expand.expand_links", lambda *_: pytest.fail("it was expanded again"))
+    embedded_archive.stop()  # nothing has to be asked for
+    again = ld.open_array(refs, LFP, expand=True, **options)
+    assert again.name == first.name
+    tree = xr.open_dataset(refs, engine="lindi", group="processing/ecephys/LFP/LFP", expand=True, **options)
+    assert tree["data"].shape == first.shape
+    embedded_archive.start()
+
+
+def test_without_links_expand_is_of_no_effect(data: Path, session_refs: Callable[..., Json]) -> None:
+    refs = session_refs("https://example.org/session.nwb")
+    assert ld.open_store(refs, expand=True) == ld.open_store(refs)
+    assert ld.open_store(data / "session.nwb", expand=True) == ld.open_store(data / "session.nwb")
+
+
+def test_references_that_mean_files_beside_them_are_not_expanded_on_the_way(
+    data: Path, tmp_path: Path, linked_session: Callable[[str], Json]
+) -> None:
+    path = tmp_path / "session.lindi.json"
+    path.write_text(json.dumps(linked_session("session.nwb")))
+    (tmp_path / "session.nwb").write_bytes((data / "session.nwb").read_bytes())
+    with pytest.raises(errors.ConfigurationError, match="lindi-dask expand"):
+        ld.open_array(path, LFP, expand=True)
 
 
 def test_a_dict_is_not_changed_and_its_costs_are_told(

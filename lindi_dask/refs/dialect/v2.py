@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lindi_dask.refs.dialect.v2_codecs import v3_codecs
 from lindi_dask.refs.dialect.v2_kinds import NUMERIC, Kind, UntranslatableError, compound_kind, v2_kind
@@ -20,7 +20,21 @@ from lindi_dask.refs.dialect.v2_kinds import NUMERIC, Kind, UntranslatableError,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ArrayPlan", "array_document", "group_document", "link_target", "plain_attributes", "with_objects"]
+__all__ = [
+    "ONLY_LINKED",
+    "ArrayPlan",
+    "array_document",
+    "group_document",
+    "link_target",
+    "plain_attributes",
+    "with_objects",
+]
+
+ONLY_LINKED: Final = (
+    "its chunks are not in this file but only a link to the dataset that holds them (LINDI leaves out arrays of more "
+    "than 1,000 chunks). Open it with expand=True, or write them in by `lindi-dask expand`"
+)
+"""why LINDI's external array links can't be read"""
 
 _MAX_CHUNK_NBYTES = 2**31  # zarr-python's codecs take no more
 
@@ -219,11 +233,7 @@ def _array_attributes(attributes: dict[str, Any], kind: Kind | None, dtype: obje
 
 def _kind(zarray: dict[str, Any], attributes: dict[str, Any]) -> Kind:
     if "_EXTERNAL_ARRAY_LINK" in attributes:
-        raise UntranslatableError(
-            "its chunks are not in this file but only a link to the dataset that holds them (LINDI leaves "
-            "out arrays of more than 1,000 chunks). `lindi-dask expand` writes them in; or write the references anew "
-            "with all chunks: in LINDI, num_dataset_chunks_threshold=None"
-        )
+        raise UntranslatableError(ONLY_LINKED)
     if zarray.get("zarr_format", 2) != 2:
         raise UntranslatableError(f"its zarr_format is {zarray['zarr_format']!r}, and not 2")
     return v2_kind(zarray, attributes)
