@@ -55,7 +55,7 @@ def list_assets(address: Address, archives: Archives, *, etags: bool = False) ->
     archives
         Asks the archive.
     etags
-        Whether to ask for the files' ETags, which takes some 20 times as long.
+        Whether to ask for the files' ETags: the archive then sends all metadata of each asset.
 
     Raises
     ------

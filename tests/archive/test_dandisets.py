@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from lindi_dask.archive import dandisets
+from lindi_dask.archive import asking, dandisets
 from lindi_dask.archive.addresses import Address, parse_address
 from lindi_dask.archive.asking import Archives
 from lindi_dask.archive.dandisets import asset_info, file_of, find_asset, list_assets
@@ -87,6 +88,7 @@ def test_an_asset_is_told_of_as_s3_has_it(
     assert info.url == added.url
     assert info.address == "dandi://local/000123@draft/sub-1/a %5B1].nwb"
     assert find_asset(parse_address(info.address, (address().instance,)), archives) == info
+    assert pickle.loads(pickle.dumps(info)) == info
     lease = _redirect_of(embedded_archive, added.url)
     assert info.blob is not None
     assert info.blob in lease
@@ -323,6 +325,20 @@ def test_a_page_is_read_up_to_a_bound(
     monkeypatch.setattr(dandisets, "_MAX_NBYTES", 1000)
     with pytest.raises(ArchiveUnavailable, match="or a too large one"):
         list_assets(address(), archives)
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_page_that_trickles_in_is_given_up_and_asked_for_again(
+    embedded_archive: EmbeddedArchive,
+    archives: Archives,
+    address: Callable[..., Address],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len(list_assets(address(), archives)) == len(PATHS)
+    monkeypatch.setattr(asking, "_BODY_S", 0.5)
+    embedded_archive.inject(Fault(plane="api", listing=True, kind="stall-mid-body", delay_s=1))
+    assert len(list_assets(address(), archives)) == len(PATHS)
+    assert len(embedded_archive.requests) == 3
 
 
 class Changing(Archives):

@@ -123,6 +123,13 @@ def test_a_zmetadata_that_breaks_the_format_is_refused_with_the_reason(content: 
     assert caught.value.__context__ is None
 
 
+def test_what_a_zmetadata_says_of_files_is_taken_as_it_is_and_checked() -> None:
+    said = b'{"metadata": {}, "record_size": 1, "sources": {"{{u}}/x": {"size": %s, "etag": "\\"tag\\""}}}'
+    assert parse_zmetadata(said % b"3").sources == {"{{u}}/x": Source("{{u}}/x", 3, "tag")}
+    with pytest.raises(InvalidReferences, match="its size -1 is not a number of bytes"):
+        parse_zmetadata(said % b"-1")
+
+
 # What others write
 
 
