@@ -180,7 +180,7 @@ def test_json_is_one_object_on_one_line(
 def test_arrays_that_cannot_be_read_are_said_once_with_the_reason(data: Path) -> None:
     output = shown(data / "session.lindi.json", "--offline")
     assert "40,000 \N{MULTIPLICATION SIGN} 16  ?  1e-06 volts  can't be read: see below\n" in output
-    assert output.count("`lindi-dask expand` writes them in") == 1
+    assert output.count("write them in by `lindi-dask expand`") == 1
 
 
 def test_references_of_something_else_are_described_by_their_attributes_and_arrays(tmp_path: Path) -> None:
