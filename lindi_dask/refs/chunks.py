@@ -235,7 +235,7 @@ class ArrayChunks:
         sources, offsets, lengths = zip(*self._locations, strict=True) if self._locations else ((), (), ())
         loose = Locations(np.array(sources, np.uint32), np.array(offsets, np.uint64), np.array(lengths, np.uint32))
         places = np.concatenate([np.array(self._places, np.uint64), *(part for part, _ in self._parts)])
-        locations = _joined([loose, *(part for _, part in self._parts)])
+        locations = Locations.joined([loose, *(part for _, part in self._parts)])
         self._parts.clear()
         self._places.clear()
         self._locations.clear()
@@ -268,7 +268,7 @@ class ArrayChunks:
         if self.plan.prefix and len(places):
             new = ~np.isin(more, places)
             more, columns = more[new], columns[new]
-        return np.concatenate([places, more]), _joined([locations, columns])
+        return np.concatenate([places, more]), Locations.joined([locations, columns])
 
     def _checked(self, places: NDArray[np.uint64], locations: Locations, selection: Selection | None) -> ColumnManifest:
         twice = _repeated(places, math.prod(self.plan.grid))
@@ -341,14 +341,6 @@ class ArrayChunks:
 
     def _no_such_chunk(self, key: str) -> InvalidReferences:
         return _invalid(key, f"the array has no such chunk: its grid is {list(self.plan.grid)}")
-
-
-def _joined(parts: list[Locations]) -> Locations:
-    return Locations(
-        np.concatenate([part.sources for part in parts]),
-        np.concatenate([part.offsets for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-    )
 
 
 def _repeated(places: NDArray[np.uint64], total: int) -> int | None:

@@ -14,6 +14,8 @@ from lindi_dask.refs.json_reader import MAX_VALUES, DuplicateKeyError, deeper_th
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lindi_dask.refs.references import References
+
 __all__ = [
     "MAX_INLINE",
     "add_implied_groups",
@@ -24,6 +26,7 @@ __all__ = [
     "documents_of",
     "invalid_entry",
     "node_below",
+    "nodes_of",
     "with_consolidated",
 ]
 
@@ -117,6 +120,13 @@ def documents_of(nodes: Mapping[str, dict[str, Any]]) -> dict[str, bytes]:
     documents = {path: json.dumps(document).encode() for path, document in nodes.items()}
     documents[""] = json.dumps({**nodes[""], "consolidated_metadata": consolidated}).encode()
     return {f"{path}/zarr.json" if path else "zarr.json": document for path, document in documents.items()}
+
+
+def nodes_of(references: References) -> dict[str, dict[str, Any]]:
+    """Return the documents of groups and arrays by path; those of the root are not consolidated."""
+    root: dict[str, Any] = json.loads(references.metadata["zarr.json"])
+    below = root.pop("consolidated_metadata")["metadata"]
+    return {"": root, **below}
 
 
 def invalid_entry(key: str, reason: str) -> InvalidReferences:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -43,6 +43,15 @@ class Locations:
 
     def __getitem__(self, at: NDArray[np.unsignedinteger | np.signedinteger | np.bool_]) -> Locations:
         return Locations(self.sources[at], self.offsets[at], self.lengths[at])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Locations]) -> Locations:
+        """Return the locations of all parts, one part behind the other."""
+        return cls(
+            np.concatenate([part.sources for part in parts]),
+            np.concatenate([part.offsets for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+        )
 
     @classmethod
     def missing(cls, n: int) -> Locations:

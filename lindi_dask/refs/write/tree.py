@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 
 from lindi_dask.errors import UnsupportedArray
 from lindi_dask.refs.dialect.v2_kinds import UntranslatableError
+from lindi_dask.refs.documents import nodes_of
 from lindi_dask.refs.manifest import MISSING, WHOLE, Locations
 from lindi_dask.refs.write.objects import recoded
 from lindi_dask.refs.write.v2 import RESERVED, v2_array, v2_attribute
@@ -108,7 +108,7 @@ class V2Tree:
         self._skip = skip
         self._max_places = max_places
         self._references = references
-        self._nodes = _nodes(references)
+        self._nodes = nodes_of(references)
         for path, reason in references.unreadable.items():
             self.refuse(path, f"it can't be read, and is not known well enough to be written: {reason}")
         for path, node in self._nodes.items():
@@ -232,13 +232,6 @@ class V2Tree:
         lengths = at.lengths.copy()
         lengths[-1] = array.nbytes
         return Locations(at.sources, at.offsets, lengths)
-
-
-def _nodes(references: References) -> dict[str, dict[str, Any]]:
-    """Return the documents of groups and arrays by path."""
-    root: dict[str, Any] = json.loads(references.metadata["zarr.json"])
-    below = root.pop("consolidated_metadata")["metadata"]
-    return {"": root, **below}
 
 
 def _distinct(numbers: NDArray[np.uint32]) -> list[int]:
