@@ -200,7 +200,7 @@ def _datasets(
 ) -> dict[str, xr.Dataset]:
     """Return the datasets of groups, by path; the first one is above all others."""
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
-    if opening.is_session or opening.tree.kind(paths[0]):
+    if opening.sessions or opening.tree.kind(paths[0]):
         found = open_groups(opening, paths)
         return {path: dataset.drop_vars(dropped, errors="ignore") for path, dataset in found.items()}
     return {path: xr.decode_cf(_as_stored(opening, path, dropped), **decoders) for path in paths}

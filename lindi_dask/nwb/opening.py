@@ -57,17 +57,27 @@ class Opening:
         self.store = factory()
         self.tree = Tree(self.store.references)
         self.early = EarlyValues(self.store)
+        self._times: dict[str, dict[str, str]] = {}
+        self._defined: dict[str, dict[str, str]] = {}
 
     @cached_property
-    def is_session(self) -> bool:
-        """Whether the references are of an NWB file."""
-        root = self.tree.attributes("")
-        return "nwb_version" in root or root.get("neurodata_type") == "NWBFile"
+    def sessions(self) -> tuple[str, ...]:
+        """Groups that are NWB files: the root, or those right below it, of sessions that were combined."""
+        found = []
+        for path in ("", *self.tree.groups("").values()):
+            attributes = self.tree.attributes(path)
+            if "nwb_version" in attributes or attributes.get("neurodata_type") == "NWBFile":
+                found.append(path)
+        return tuple(found)
+
+    def session_of(self, path: str) -> str:
+        """Return the path of the session that a group belongs to."""
+        return next((one for one in self.sessions if not one or f"{path}/".startswith(f"{one}/")), "")
 
     def line(self, path: str) -> list[str]:
         """Return the type of a group and what it is made from; of unknown types, what they look like."""
         kind = self.tree.kind(path)
-        line = lineage(kind, {} if is_known(kind) or not kind else self._defined)
+        line = lineage(kind, {} if is_known(kind) or not kind else self._types(self.session_of(path)))
         if SERIES not in line and TABLE not in line and kind:
             arrays = self.tree.arrays(path)
             if "data" in arrays and ("timestamps" in arrays or "starting_time" in arrays):
@@ -76,12 +86,14 @@ class Opening:
                 line.append(TABLE)
         return line
 
-    @cached_property
-    def _defined(self) -> dict[str, str]:
-        """Types that the file's cached specifications define; read when the first unknown one is met."""
+    def _types(self, session: str) -> dict[str, str]:
+        """Return types that a session's cached specifications define; read when the first unknown one is met."""
+        if session in self._defined:
+            return self._defined[session]
+        specifications = self.tree.groups(session).get("specifications")
         nodes = [
             node
-            for path in (self.tree.below("specifications") if "specifications" in self.tree.groups("") else [])
+            for path in (() if specifications is None else self.tree.below(specifications))
             for node in self.tree.arrays(path).values()
             if node.size == 1 and node.dtype.kind == "O"
         ]
@@ -93,18 +105,22 @@ class Opening:
                 defined |= {} if value is None else defined_types(str(value.item()))
             except ValueError:
                 warn(f"/{node.path} is no specification (it is not JSON): it was not looked at for types.")
+        self._defined[session] = defined
         return defined
 
-    @cached_property
-    def session_times(self) -> dict[str, str]:
-        """When the session started, and what its times count from: ISO 8601."""
-        arrays = self.tree.arrays("")
+    def session_times(self, path: str) -> dict[str, str]:
+        """Return when the session of a group started, and what its times count from: ISO 8601."""
+        session = self.session_of(path)
+        if session in self._times:
+            return self._times[session]
+        arrays = self.tree.arrays(session)
         found = {}
         for name in SESSION_TIMES:
             node = arrays.get(name)
             value = None if node is None or node.size != 1 else self.value(node, "it is left out")
             if value is not None:
                 found[name] = str(value.item())
+        self._times[session] = found
         return found
 
     def value(self, node: ArrayNode, otherwise: str) -> NDArray[Any] | None:
@@ -123,7 +139,7 @@ class Opening:
         for name, reason in self.tree.broken(path).items():
             warn(f"/{path}/{name} can't be read: {reason}. It is left out.")
         links = {name: f"/{target}" for name, target in self.tree.links(path).items()}
-        started = {"session_start_time": self.session_times.get("session_start_time")} if timed else {}
+        started = {"session_start_time": self.session_times(path).get("session_start_time")} if timed else {}
         return {**{name: when for name, when in started.items() if when is not None}, **links, **attributes}
 
     def variable(

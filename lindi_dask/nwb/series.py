@@ -116,9 +116,8 @@ def _time(
     opening: Opening, path: str, arrays: dict[str, ArrayNode], size: int | None
 ) -> tuple[dict[str, Variable], dict[str, Index]]:
     """Return the coordinate of time, and its index; nothing, with a warning, where there can be none."""
-    reference = opening.session_times.get("timestamps_reference_time") or opening.session_times.get(
-        "session_start_time"
-    )
+    moments = opening.session_times(path)
+    reference = moments.get("timestamps_reference_time") or moments.get("session_start_time")
     attributes = {"units": "seconds", "long_name": "time"} | ({"since": reference} if reference else {})
     timestamps = arrays.get("timestamps")
     if timestamps is not None:

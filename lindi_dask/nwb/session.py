@@ -35,8 +35,8 @@ def open_groups(opening: Opening, paths: Iterable[str]) -> dict[str, xr.Dataset]
         If small arrays that have to be known at opening are not in the references, and can't be had.
     """
     lines = {path: opening.line(path) for path in paths}
-    root = opening.tree.arrays("")
-    nodes = [root[name] for name in SESSION_TIMES if name in root]
+    roots = [opening.tree.arrays(session) for session in {opening.session_of(path): None for path in lines}]
+    nodes = [root[name] for root in roots for name in SESSION_TIMES if name in root]
     for path, line in lines.items():
         if SERIES in line:
             nodes += series.early_nodes(opening, path)

@@ -52,7 +52,8 @@ def open_table(opening: Opening, path: str, line: list[str]) -> xr.Dataset:
         `x_item`; `x_count` says how many each row has, `x_index` where they end. `ragged_row` takes them apart.
     """
     arrays = opening.tree.arrays(path)
-    row = "electrode" if path == _ELECTRODES else next((ROWS[kind] for kind in line if kind in ROWS), "row")
+    is_electrodes = path == f"{opening.session_of(path)}/{_ELECTRODES}".lstrip("/")
+    row = "electrode" if is_electrodes else next((ROWS[kind] for kind in line if kind in ROWS), "row")
     ids = arrays.pop("id", None)
     length = ids.shape[0] if ids is not None and ids.ndim == 1 else None
     if length is None:
