@@ -6,6 +6,7 @@ from lindi_dask import errors
 from lindi_dask.arrays import open_array, open_group, open_store
 from lindi_dask.assets import list_assets
 from lindi_dask.cluster import distribute
+from lindi_dask.combining import combine
 from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
 from lindi_dask.indexing import index
@@ -19,6 +20,7 @@ __all__ = [
     "LindiStore",
     "References",
     "StoreFactory",
+    "combine",
     "distribute",
     "errors",
     "expand",

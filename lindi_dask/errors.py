@@ -7,6 +7,7 @@
     ├── ForkedProcessError        start workers with "spawn"
     ├── RefsError                 mend or fetch the reference file
     │   ├── InvalidReferences
+    │   ├── PartsDisagree
     │   ├── RefsUnreachable
     │   ├── RefsChanged
     │   └── UnsupportedArray
@@ -46,6 +47,7 @@ __all__ = [
     "InvalidReferences",
     "InvalidSession",
     "LindiError",
+    "PartsDisagree",
     "PermissionDenied",
     "RefsChanged",
     "RefsError",
@@ -112,6 +114,24 @@ class InvalidReferences(RefsError):
     """
 
     key: str | None
+    reason: str
+
+
+class PartsDisagree(RefsError):
+    """References that were to be combined say different things where they have to agree.
+
+    Attributes
+    ----------
+    path : str
+        Of the array or group, without a leading slash; "" for what is no one's.
+    part : str
+        The part that differs from those before it.
+    reason : str
+        What disagrees, with both values.
+    """
+
+    path: str
+    part: str
     reason: str
 
 

@@ -1,0 +1,1 @@
+"""Several `References` as one: concatenated along a dimension, or as groups. Pure; values come by a callable."""
