@@ -8,6 +8,7 @@ import click
 
 from lindi_dask import __version__
 from lindi_dask.cli.cache import cache
+from lindi_dask.cli.combine import combine
 from lindi_dask.cli.demo import demo
 from lindi_dask.cli.expand import expand
 from lindi_dask.cli.index import index
@@ -33,6 +34,7 @@ def commands() -> None:
 
 
 commands.add_command(cache)
+commands.add_command(combine)
 commands.add_command(demo)
 commands.add_command(expand)
 commands.add_command(index)
