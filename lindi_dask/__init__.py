@@ -11,6 +11,7 @@ from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
 from lindi_dask.indexing import index
 from lindi_dask.pynwb_session import open_nwb
+from lindi_dask.refreshing import refresh
 from lindi_dask.refs import References
 from lindi_dask.reporting import stats
 from lindi_dask.saving import save as _save  # noqa: F401 - gives References its save
@@ -30,6 +31,7 @@ __all__ = [
     "open_group",
     "open_nwb",
     "open_store",
+    "refresh",
     "stats",
 ]
 

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from lindi_dask.archive import UrlPolicy
     from lindi_dask.hdf5.linked import ExternalLink
     from lindi_dask.refs import References
 
     Json = dict[str, Any]
 
-__all__ = ["Expanded", "expand", "expand_document", "with_links"]
+__all__ = ["Expanded", "document_of", "expand", "expand_document", "with_links"]
 
 _START: Final = 512  # bytes by which a tar is told
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
@@ -148,9 +147,7 @@ def _expanded(factory: StoreFactory, document: Json | None) -> Expanded:
         raise ConfigurationError(f'To expand references needs {missing}: pip install "lindi-dask[index]"')
     references, base = factory.load()  # checks the document, within bounds, before Python's parser gets it
     if document is None:
-        if factory.location is None:
-            raise ConfigurationError("References that were parsed already can't be expanded: pass their document.")
-        document = _document(factory.location, factory.policy)
+        document = document_of(factory)
     files = Hdf5Files(factory.policy, base, factory.concurrency)
     found = expand_links(document, files.open)
     return Expanded(
@@ -165,8 +162,17 @@ def _expanded(factory: StoreFactory, document: Json | None) -> Expanded:
 # The document
 
 
-def _document(location: str, policy: UrlPolicy) -> Json:
-    """Return the document at a path or URL, where references were found."""
+def document_of(factory: StoreFactory) -> Json:
+    """Return the document that references were read from.
+
+    Raises
+    ------
+    LindiError
+        If they were not, or if it can't be had any more.
+    """
+    location, policy = factory.location, factory.policy
+    if location is None:
+        raise ConfigurationError("These references were given as they are: pass their document.")
     if location.startswith(("https://", "http://")):
         remote, asset = RemoteFiles(policy, None), policy.asset(location)
         if asset.instance is None and location.endswith("/"):

@@ -30,6 +30,7 @@ LEVELS = [
     {"expanding"},
     {"arrays", "assets", "cluster"},
     {"nwb", "indexing", "combining"},
+    {"refreshing"},
     {"xarray_backend"},
     {"testing"},
     {"describing", "pynwb_session"},
@@ -115,5 +116,6 @@ def test_the_public_names_are_these() -> None:
         "open_group",
         "open_nwb",
         "open_store",
+        "refresh",
         "stats",
     }

@@ -144,7 +144,8 @@ def _asset_error(answer: Answer, name: str, instance: Instance) -> LindiError:
             return PermissionDenied(
                 f"{name}: the archive denies this asset to the owner of the key in {place}. Either you are not an "
                 "owner of its embargoed dandiset (ask one to add you), or the asset was replaced: every edit of its "
-                "metadata gives it a new id, and the references still name the old one.",
+                "metadata gives it a new id, and the references still name the old one (`lindi-dask refresh` finds the "
+                "new one).",
                 asset=name,
             )
         case 404:

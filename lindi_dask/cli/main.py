@@ -14,6 +14,7 @@ from lindi_dask.cli.expand import expand
 from lindi_dask.cli.index import index
 from lindi_dask.cli.info import info
 from lindi_dask.cli.ls import ls
+from lindi_dask.cli.refresh import refresh
 from lindi_dask.errors import AccessError, ConfigurationError, LindiError, UnavailableError
 
 __all__ = ["main"]
@@ -40,6 +41,7 @@ commands.add_command(expand)
 commands.add_command(index)
 commands.add_command(info)
 commands.add_command(ls)
+commands.add_command(refresh)
 
 
 def main() -> None:
