@@ -262,8 +262,32 @@ def _read(dataset: DatasetID, elements: Elements, shape: tuple[int, ...], path_o
         raise UntranslatableError(f"{reason}; and with {nbytes:,} bytes it is too large to be held in the references")
     one = _one(elements)
     values = np.zeros((*shape, *elements.shape), one.dtype)
-    dataset.read(h5s.ALL, h5s.ALL, values, mtype=elements.memory)
+    if values.dtype.hasobject and shape:
+        _read_text(dataset, elements, shape, values)
+    else:
+        dataset.read(h5s.ALL, h5s.ALL, values, mtype=elements.memory)
     return _held(values, elements, path_of)
+
+
+def _read_text(dataset: DatasetID, elements: Elements, shape: tuple[int, ...], values: NDArray[Any]) -> None:
+    """Read text piece by piece, no more than may be held: how long it is shows only then."""
+    rows = max(1, _HELD_CHUNK // max(math.prod(shape[1:]), 1))
+    nbytes = 0
+    for start in range(0, shape[0], rows):
+        piece = values[start : start + rows]
+        extent = (len(piece), *shape[1:])
+        space = dataset.get_space()
+        space.select_hyperslab((start, *[0] * (len(shape) - 1)), extent)
+        dataset.read(h5s.create_simple(extent), space, piece, mtype=elements.memory)
+        nbytes += _text_nbytes(piece)
+        if nbytes > _MAX_HELD:
+            raise UntranslatableError("its text is too long to be held in the references")
+
+
+def _text_nbytes(values: NDArray[Any]) -> int:
+    if values.dtype.names is not None:
+        return sum(_text_nbytes(values[name]) for name in values.dtype.names)
+    return sum(map(len, filter(None, values.reshape(-1).tolist()))) if values.dtype == object else 0
 
 
 def _held(values: NDArray[Any], elements: Elements, path_of: PathOf) -> Dataset:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lindi_dask.hdf5.layouts import Message, messages
-from lindi_dask.hdf5.remote_file import chunk_tree_children
+from lindi_dask.hdf5.remote_file import BLOCK, chunk_tree_children
 from lindi_dask.types import ByteRange
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _WHOLE: Final = 2**23  # bytes of a file that is read at once
 _USER_BLOCK: Final = 2**16  # bytes in front of HDF5's own, at most, that are looked through
 _STEPS: Final = 1_000_000
 _LEVELS: Final = 1_000
+_LONGEST: Final = 2**24  # bytes of a piece
+_MOST: Final = 2**30  # bytes of all: hints may be a stranger's
 _NOWHERE: Final = 2**64 - 1
 _SMALL: Final = 2**16  # bytes of a dataset that the references will hold
 _SPECULATIVE: Final = 512  # bytes of a header that HDF5 reads at least
@@ -59,7 +61,7 @@ def scout(file: RemoteFile) -> None:
     view = _File(file, max(start.find(b"\x89HDF\r\n\x1a\n"), 0))
     seen: set[int] = {_NOWHERE}
     steps: list[Step] = [(0, _superblock)]
-    count = 0
+    count, nbytes = 0, 0
     for _ in range(_LEVELS):
         later: list[Step] = []
         missing: list[ByteRange] = []
@@ -77,7 +79,8 @@ def scout(file: RemoteFile) -> None:
             new = {address: (address, look) for address, look in found if address not in seen}
             seen.update(new)
             steps.extend(new.values())
-        if not later or count > _STEPS:
+        nbytes += sum(max(one.length, BLOCK) for one in missing)
+        if not later or count > _STEPS or nbytes > _MOST:
             return
         file.bring(missing)
         steps = later
@@ -95,8 +98,8 @@ class _File:
     base: int
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return bytes from the start of the file; none of what lies outside of it."""
-        if offset >= self.file.size or length > self.file.size:
+        """Return bytes from the start of the file; none of what lies outside of it, or is too long to be metadata."""
+        if offset >= self.file.size or length > _LONGEST:
             return b""
         data = self.file.kept(offset, length)
         if data is None:

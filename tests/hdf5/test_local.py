@@ -223,6 +223,33 @@ def test_scales_name_the_dimensions(torture: Path) -> None:
     assert group["links/data"].metadata.dimension_names is None
 
 
+@pytest.mark.parametrize("kind", ["text", "a field"])
+def test_text_that_is_too_long_is_listed_before_all_of_it_is_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "_MAX_HELD", 100_000)
+    monkeypatch.setattr(datasets, "_HELD_CHUNK", 64)
+    text = h5py.string_dtype()
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        values: Any = ["x" * 1000] * 2000
+        if kind == "a field":
+            values = np.array([(1, one) for one in values], [("n", "i4"), ("t", text)])
+        file.create_dataset("long", data=values, dtype=text if kind == "text" else None, chunks=(10,), maxshape=(None,))
+        file["short"] = ["a", "b"]
+    read: list[int] = []
+    pieces = datasets._text_nbytes
+
+    def noted(piece: Any) -> int:
+        read.append(len(piece))
+        return pieces(piece)
+
+    monkeypatch.setattr(datasets, "_text_nbytes", noted)
+    references = ld.index(tmp_path / "file.h5")
+    assert "too long" in references.unreadable["long"]
+    assert sum(read) < 500
+    assert list(ld.open_group(references)["short"][...]) == ["a", "b"]  # type: ignore[index,arg-type]
+
+
 @pytest.mark.parametrize(("rows", "last"), [(1000, 6000), (1500, 3000), (999, 5994)])
 def test_contiguous_data_are_split_and_the_last_chunk_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, last: int
