@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     ReadBytes = Callable[[int, int], bytes]
 
-__all__ = ["ChunkIndex", "Message", "chunk_index", "messages"]
+__all__ = ["ChunkIndex", "Message", "chunk_index", "index_of", "messages"]
 
 _CHUNKED: Final = 2
 _MAX_BLOCK: Final = 2**20  # bytes of a part of a header
@@ -28,6 +28,7 @@ _PLACE = struct.Struct("<QQ")
 class Message(IntEnum):
     """What a message of an object header is about (IV.A.2), of those that are looked at."""
 
+    LINK_INFO = 0x02
     DATATYPE = 0x03
     LINK = 0x06
     LAYOUT = 0x08
@@ -63,11 +64,12 @@ def chunk_index(read: ReadBytes, base: int, address: int) -> ChunkIndex | None:
     """
     for kind, data in messages(read, base, address):
         if kind == Message.LAYOUT:
-            return _index(data)
+            return index_of(data)
     return None
 
 
-def _index(data: bytes) -> ChunkIndex | None:
+def index_of(data: bytes) -> ChunkIndex | None:
+    """Return the index that a layout message names, or None."""
     if len(data) < 12 or data[1] != _CHUNKED:
         return None
     if data[0] == 3:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from lindi_dask.hdf5.layouts import Message, messages
+from lindi_dask.hdf5.fractal_heap import HEADER_NBYTES, linked_objects, read_heap
+from lindi_dask.hdf5.layouts import Message, index_of, messages
 from lindi_dask.hdf5.remote_file import BLOCK, chunk_tree_children
 from lindi_dask.types import ByteRange
 
@@ -37,6 +38,7 @@ _SPECULATIVE: Final = 512  # bytes of a header that HDF5 reads at least
 _COLLECTION: Final = 4096  # bytes of a heap of texts, at least
 
 _CONTIGUOUS, _CHUNKED = 1, 2
+_BY_BLOCKS: Final = (3, 4, 5)  # indexes of chunks: fixed and extensible arrays, B-trees of version 2
 _LISTS: Final = 9  # the class of types of any length: text is one
 _OF_A_LIST = struct.Struct("<IQI")  # its length, the address of the heap that it lies in, its number there
 
@@ -131,7 +133,9 @@ def _object(file: _File, address: int) -> list[Step]:
             case Message.DATATYPE:
                 is_list = data[0] & 15 == _LISTS
             case Message.LINK:
-                found += _link(data)
+                found += [(at, _object) for at in linked_objects(data)]
+            case Message.LINK_INFO:
+                found += _link_info(data)
             case Message.LAYOUT:
                 found += _layout(data, is_list=is_list)
             case Message.ATTRIBUTE:
@@ -170,14 +174,35 @@ def _names(file: _File, address: int) -> list[Step]:
     return [(_number(heap, 24), partial(_bytes, nbytes=_number(heap, 8)))]
 
 
-def _link(data: bytes) -> list[Step]:
-    """Look at a link in the header of a group of the newer kind."""
-    flags, at = data[1], 2
-    kind = data[at] if flags & 8 else 0
-    at += bool(flags & 8) + 8 * bool(flags & 4) + bool(flags & 16)
-    width = 1 << (flags & 3)
-    at += width + int.from_bytes(data[at : at + width], "little")
-    return [(_number(data, at), _object)] if kind == 0 else []
+def _link_info(data: bytes) -> list[Step]:
+    """Look at where a large group of the newer kind has its links, and their names."""
+    at = 2 + 8 * bool(data[1] & 1)
+    return [(_number(data, at), _links), (_number(data, at + 8), _index_of_names)]
+
+
+def _links(file: _File, address: int) -> list[Step]:
+    heap = read_heap(file.at(address, HEADER_NBYTES))
+    if heap is None:
+        return []
+    if heap.rows == 0:
+        return [(heap.root, partial(_block_of_links, nbytes=heap.sizes[0], prefix=heap.prefix))]
+    table = file.at(heap.root, heap.table_nbytes)
+    checksum = 4 * bool(file.at(address, HEADER_NBYTES)[9] & 2)
+    return [
+        (at, partial(_block_of_links, nbytes=size, prefix=heap.prefix + checksum)) for at, size in heap.blocks(table)
+    ]
+
+
+def _block_of_links(file: _File, address: int, *, nbytes: int, prefix: int) -> list[Step]:
+    block = file.at(address, nbytes)
+    return [(at, _object) for at in linked_objects(block[prefix:])] if block[:4] == b"FHDB" else []
+
+
+def _index_of_names(file: _File, address: int) -> list[Step]:
+    header = file.at(address, 38)
+    if header[:4] != b"BTHD":
+        return []
+    return [(_number(header, 16), partial(_bytes, nbytes=int.from_bytes(header[6:10], "little")))]
 
 
 def _layout(data: bytes, *, is_list: bool) -> list[Step]:
@@ -190,7 +215,8 @@ def _layout(data: bytes, *, is_list: bool) -> list[Step]:
     if kind == _CHUNKED and version == 3:
         nbytes = 24 + 64 * 8 + 65 * (8 + 8 * data[2])
         return [(_number(data, 3), partial(_chunks, nbytes=nbytes))]
-    return []
+    index = index_of(data) if kind == _CHUNKED else None
+    return [(index.address, _newer_chunks)] if index is not None and index.kind in _BY_BLOCKS else []
 
 
 def _values(file: _File, address: int, *, nbytes: int, is_list: bool) -> list[Step]:
@@ -204,6 +230,13 @@ def _chunks(file: _File, address: int, *, nbytes: int) -> list[Step]:
     if len(children) * nbytes > _SMALL:
         return []
     return [(child.offset - file.base, partial(_bytes, nbytes=nbytes)) for child in children]
+
+
+def _newer_chunks(file: _File, address: int) -> list[Step]:
+    """Look at the header of an index of the newer format, which names the block that its first chunks are in."""
+    header = file.at(address, 72)
+    at = {b"FAHD": 16, b"EAHD": 60, b"BTHD": 16}.get(header[:4])
+    return [] if at is None else [(_number(header, at), partial(_bytes, nbytes=_SPECULATIVE))]
 
 
 def _bytes(file: _File, address: int, *, nbytes: int) -> list[Step]:
