@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,14 @@ from lindi_dask.hdf5_files import Hdf5Files
 from lindi_dask.refs import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from lindi_dask.archive import UrlPolicy
+    from lindi_dask.hdf5.chunk_tree import ChunkColumns
     from lindi_dask.refs import References
+    from lindi_dask.types import AssetInfo
 
-__all__ = ["index"]
+__all__ = ["Share", "index", "index_asset", "share_of_asset"]
 
 
 def index(
@@ -84,13 +88,63 @@ def index(
         location = info.url
     elif not location.startswith(("https://", "http://")):
         return index_hdf5(location, url or str(Path(location).resolve()))
+    if info is not None and url in {None, location}:
+        return index_asset(info, policy, concurrency_of(concurrency))
     with Hdf5Files(policy, None, concurrency_of(concurrency)).open(location) as file:
-        if info is not None and info.size != file.size:
-            raise SourceMismatch(
-                f"{info.address} has {info.size:,} bytes as its archive says, but {file.size:,} where they are stored. "
-                "Is it just being replaced? Index it again; if that doesn't help, tell its owner."
-            )
+        if info is not None:
+            _check_size(info, file.size)
         if url is not None and url != location:  # another host's tags are its own
             return index_remote(file, Source(url, size=file.size))
-        address = None if info is None else info.address
-        return index_remote(file, Source(location, size=file.size, etag=file.etag, address=address))
+        return index_remote(file, Source(location, size=file.size, etag=file.etag))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Where the chunks of some of an asset's datasets lie."""
+
+    size: int
+    """bytes of the file that they were found in"""
+    etag: str | None
+    """of that file"""
+    columns: dict[str, ChunkColumns]
+    """by the paths of the datasets"""
+
+
+def index_asset(info: AssetInfo, policy: UrlPolicy, concurrency: int, shares: Sequence[Share] = ()) -> References:
+    """Make references to the chunks of an asset that its archive listed; errors are those of `index`.
+
+    Parameters
+    ----------
+    info
+        What the archive tells of it.
+    policy
+        What may be read.
+    concurrency
+        Requests at a time.
+    shares
+        What `share_of_asset` found of it, if anything: read here is the rest.
+    """
+    from lindi_dask.hdf5.local import index_remote  # noqa: PLC0415 - h5py is an extra
+
+    with Hdf5Files(policy, None, concurrency).open(info.url) as file:
+        _check_size(info, file.size)
+        if any((share.size, share.etag) != (file.size, file.etag) for share in shares):
+            raise SourceMismatch(f"{info.address} was replaced while it was indexed. Index it again.")
+        known = {path: columns for share in shares for path, columns in share.columns.items()}
+        return index_remote(file, Source(info.url, size=file.size, etag=file.etag, address=info.address), known)
+
+
+def share_of_asset(info: AssetInfo, policy: UrlPolicy, concurrency: int, share: int, shares: int) -> Share:
+    """Find the chunks of one share of an asset's largest datasets, out of so many; errors are those of `index`."""
+    from lindi_dask.hdf5.local import share_of_remote  # noqa: PLC0415 - likewise
+
+    with Hdf5Files(policy, None, concurrency).open(info.url) as file:
+        return Share(file.size, file.etag, share_of_remote(file, share, shares))
+
+
+def _check_size(info: AssetInfo, size: int) -> None:
+    if info.size != size:
+        raise SourceMismatch(
+            f"{info.address} has {info.size:,} bytes as its archive says, but {size:,} where they are stored. "
+            "Is it just being replaced? Index it again; if that doesn't help, tell its owner."
+        )

@@ -61,7 +61,9 @@ class Dataset:
     """why it can't be translated, or None"""
 
 
-def described(dataset: DatasetID, address: int, content: FileBytes, path_of: PathOf) -> Dataset:
+def described(
+    dataset: DatasetID, address: int, content: FileBytes, path_of: PathOf, known: ChunkColumns | None = None
+) -> Dataset:
     """Translate a dataset; what Zarr has nothing for is listed with the reason.
 
     Parameters
@@ -74,10 +76,12 @@ def described(dataset: DatasetID, address: int, content: FileBytes, path_of: Pat
         Bytes of the file.
     path_of
         Returns the path of the object at an address.
+    known
+        Where its chunks lie, if that was found out already.
     """
     reason = None
     try:
-        return _translated(dataset, address, content, path_of)
+        return _translated(dataset, address, content, path_of, known)
     except UntranslatableError as error:
         reason = str(error)
     except (OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:  # all of them h5py's
@@ -102,7 +106,9 @@ def fingerprint(documents: Mapping[str, Any], datasets: Mapping[str, Dataset], s
     return digest.hexdigest()[:32]
 
 
-def _translated(dataset: DatasetID, address: int, content: FileBytes, path_of: PathOf) -> Dataset:
+def _translated(
+    dataset: DatasetID, address: int, content: FileBytes, path_of: PathOf, known: ChunkColumns | None
+) -> Dataset:
     elements = elements_of(dataset.get_type())
     properties = dataset.get_create_plist()
     layout = properties.get_layout()
@@ -117,7 +123,7 @@ def _translated(dataset: DatasetID, address: int, content: FileBytes, path_of: P
         return _contiguous(dataset, properties, elements, shape, content)
     reason = None
     try:
-        return _chunked(dataset, properties, elements, shape, address, content)
+        return _chunked(dataset, properties, elements, shape, address, content, known)
     except UntranslatableError as error:
         reason = str(error)
     return _read(dataset, elements, shape, path_of, why=reason)
@@ -197,6 +203,7 @@ def _chunked(
     shape: tuple[int, ...],
     address: int,
     content: FileBytes,
+    known: ChunkColumns | None,
 ) -> Dataset:
     codecs = codecs_of(properties)
     chunks = properties.get_chunk()
@@ -204,7 +211,7 @@ def _chunked(
         index = chunk_index(content.read, content.base, address)
         if index is not None and index.leaves_edges:
             raise UntranslatableError("its chunks at the edges are stored without its filters")
-    columns = chunk_columns(dataset, content, address, chunks)
+    columns = chunk_columns(dataset, content, address, chunks) if known is None else known
     masks = np.unique(columns.masks).tolist()
     held: list[tuple[int, bytes]] = []
     if len(masks) == 1 and masks[0]:  # one filter or more that no chunk went through

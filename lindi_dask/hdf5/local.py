@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import h5py
 
@@ -11,14 +11,19 @@ from lindi_dask.errors import LindiError, RefsUnreachable, SourceMismatch
 from lindi_dask.hdf5.chunks import FileBytes
 from lindi_dask.hdf5.linked import collections_put_off
 from lindi_dask.hdf5.scout import scout
-from lindi_dask.hdf5.tree import index_file
+from lindi_dask.hdf5.tree import index_file, share_of_chunks
 from lindi_dask.refs.references import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lindi_dask.hdf5.chunk_tree import ChunkColumns
     from lindi_dask.hdf5.remote_file import RemoteFile
     from lindi_dask.refs.references import References
 
-__all__ = ["index_hdf5", "index_remote"]
+__all__ = ["index_hdf5", "index_remote", "share_of_remote"]
+
+Found = TypeVar("Found")
 
 
 def index_hdf5(path: str | os.PathLike[str], url: str) -> References:
@@ -61,7 +66,7 @@ def index_hdf5(path: str | os.PathLike[str], url: str) -> References:
     raise failure
 
 
-def index_remote(file: RemoteFile, source: Source) -> References:
+def index_remote(file: RemoteFile, source: Source, known: Mapping[str, ChunkColumns] | None = None) -> References:
     """Make references to the chunks of an HDF5 file that is read elsewhere.
 
     Parameters
@@ -70,6 +75,8 @@ def index_remote(file: RemoteFile, source: Source) -> References:
         Its bytes.
     source
         Where readers will find the same.
+    known
+        As for `index_file`.
 
     Returns
     -------
@@ -85,6 +92,16 @@ def index_remote(file: RemoteFile, source: Source) -> References:
     LindiError
         If it can't be read.
     """
+    return _walked(file, lambda opened, content: index_file(opened, content, source, known))
+
+
+def share_of_remote(file: RemoteFile, share: int, shares: int) -> dict[str, ChunkColumns]:
+    """Return what `share_of_chunks` does of a file that is read elsewhere; errors are those of `index_remote`."""
+    return _walked(file, lambda opened, content: share_of_chunks(opened, content, share, shares))
+
+
+def _walked(file: RemoteFile, walk: Callable[[h5py.File, FileBytes], Found]) -> Found:
+    """Open a file, and return what a walk through it finds."""
 
     def read(at: int, n: int) -> bytes:
         file.seek(at)
@@ -94,7 +111,7 @@ def index_remote(file: RemoteFile, source: Source) -> References:
     try:
         scout(file)
         with collections_put_off(), h5py.File(file, "r") as opened:
-            found = index_file(opened, FileBytes(read, file.size, _base(opened)), source)
+            found = walk(opened, FileBytes(read, file.size, _base(opened)))
         if file.failure is None:  # else something may be listed as unreadable that isn't
             return found
         failure = file.failure

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +12,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5o, h5r, h5s
 
+from lindi_dask.hdf5.chunks import chunk_columns
 from lindi_dask.hdf5.datasets import Dataset, described, fingerprint
 from lindi_dask.hdf5.elements import elements_of
 from lindi_dask.hdf5.values import decoded, python_jsonable, to_jsonable
@@ -18,20 +21,26 @@ from lindi_dask.refs.dialect.v2_kinds import UntranslatableError
 from lindi_dask.refs.manifest import Locations
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from h5py.h5t import TypeID
 
+    from lindi_dask.hdf5.chunk_tree import ChunkColumns
     from lindi_dask.hdf5.chunks import FileBytes
     from lindi_dask.refs.references import References, Source
 
-__all__ = ["index_file"]
+__all__ = ["index_file", "share_of_chunks"]
 
 _log = logging.getLogger(__name__)
 
 _RESERVED: Final = frozenset(("_DTYPE", "_LINKS", "_REFERENCE_FIELDS", "_SCALAR", "zarr_conventions"))
 _SCALES: Final = "DIMENSION_LIST"
+_MANY: Final = 10_000  # chunks of a dataset that is worth a process of its own: their index takes half a MB
 
 
-def index_file(file: h5py.File, content: FileBytes, source: Source) -> References:
+def index_file(
+    file: h5py.File, content: FileBytes, source: Source, known: Mapping[str, ChunkColumns] | None = None
+) -> References:
     """Make references to the chunks of an HDF5 file.
 
     Parameters
@@ -42,6 +51,8 @@ def index_file(file: h5py.File, content: FileBytes, source: Source) -> Reference
         Its bytes.
     source
         Where readers will find the same bytes.
+    known
+        Where the chunks of some of its datasets lie, by their paths, as `share_of_chunks` found it.
 
     Returns
     -------
@@ -56,7 +67,52 @@ def index_file(file: h5py.File, content: FileBytes, source: Source) -> Reference
     """
     tree = _Tree(file)
     tree.walk()
-    return _References(tree, content, source).made()
+    return _References(tree, content, source, known or {}).made()
+
+
+def share_of_chunks(file: h5py.File, content: FileBytes, share: int, shares: int) -> dict[str, ChunkColumns]:
+    """Return where the chunks of some of a file's largest datasets lie, by their paths.
+
+    Parameters
+    ----------
+    file
+        Open.
+    content
+        Its bytes.
+    share, shares
+        Which datasets: those of this share, from 0 on, out of that many. Each dataset is in one of them, and they have
+        about as many chunks each.
+    """
+    tree = _Tree(file)
+    tree.walk()
+    large = {one.path: grid for one in tree.objects if (grid := _chunks_of(one)) >= _MANY}
+    taken = {path for path, number in _dealt(large, shares).items() if number == share}
+    found = {}
+    for one in tree.objects:
+        if one.path in taken:
+            # What can't be translated is found out, and said, by who describes the dataset
+            with suppress(UntranslatableError, OSError, ValueError, TypeError, RuntimeError, OverflowError):
+                chunks = one.id.get_create_plist().get_chunk()
+                found[one.path] = chunk_columns(one.id, content, one.address, chunks)
+    return found
+
+
+def _dealt(sizes: Mapping[str, int], shares: int) -> dict[str, int]:
+    """Return which share each path goes to: the largest first, always to the share that has the least."""
+    loads = [0] * shares
+    dealt = {}
+    for path, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        dealt[path] = loads.index(min(loads))
+        loads[dealt[path]] += size
+    return dealt
+
+
+def _chunks_of(one: _Object) -> int:
+    """Return how many places for chunks a dataset has; 0 for what is not chunked."""
+    if isinstance(one.id, h5g.GroupID) or one.id.get_create_plist().get_layout() != h5d.CHUNKED:
+        return 0
+    chunks = one.id.get_create_plist().get_chunk()
+    return math.prod(-(-extent // chunk) for extent, chunk in zip(one.id.shape, chunks, strict=True))
 
 
 @dataclass(slots=True)
@@ -130,8 +186,8 @@ class _Tree:
 class _References:
     """What is made of the tree."""
 
-    def __init__(self, tree: _Tree, content: FileBytes, source: Source) -> None:
-        self._tree, self._content, self._source = tree, content, source
+    def __init__(self, tree: _Tree, content: FileBytes, source: Source, known: Mapping[str, ChunkColumns]) -> None:
+        self._tree, self._content, self._source, self._known = tree, content, source, known
 
     def made(self) -> References:
         documents: dict[str, Any] = {}
@@ -144,7 +200,8 @@ class _References:
                     attributes["_LINKS"] = one.links
                 documents[key] = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
                 continue
-            found = described(one.id, one.address, self._content, self._tree.path_of)
+            known = self._known.get(one.path)
+            found = described(one.id, one.address, self._content, self._tree.path_of, known)
             if found.name:
                 attributes["_DTYPE"] = found.name
             if found.references:
