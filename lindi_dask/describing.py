@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lindi_dask.archive import UrlPolicy
-    from lindi_dask.factory import StoreFactory
     from lindi_dask.refs import References
     from lindi_dask.refs.references import Source
     from lindi_dask.session_card import SessionCard
-    from lindi_dask.store import LindiStore
+    from lindi_dask.store import LindiStore, Recipe
     from lindi_dask.types import Asset, Base
 
 __all__ = ["describe"]
@@ -35,7 +34,7 @@ _MOST_LISTED: Final = 8  # files; their archive is asked whether they may be rea
 _ASKING: Final = RetryPolicy(attempts=3, total_s=10.0, first_s=0.5, cap_s=4.0, retry_on=ArchiveUnavailable)
 
 
-def describe(factory: StoreFactory, *, offline: bool = False, remote: bool = False) -> SessionCard:
+def describe(factory: Recipe, *, offline: bool = False, ask: bool = True, remote: bool = False) -> SessionCard:
     """Return the card of what references are of.
 
     What can't be read stands in the card with the reason, and takes nothing else down with it. Where the archive does
@@ -44,9 +43,11 @@ def describe(factory: StoreFactory, *, offline: bool = False, remote: bool = Fal
     Parameters
     ----------
     factory
-        Of the references.
+        Of the references: a `StoreFactory`.
     offline
         Whether to ask no archive, and to read only what the references or local files hold.
+    ask
+        Whether to ask archives who may read the files, which the card then says.
     remote
         Whether the references lie behind a URL: records of kerchunk's parquet, each a download, are then not counted.
 
@@ -62,7 +63,7 @@ def describe(factory: StoreFactory, *, offline: bool = False, remote: bool = Fal
     files = list(_files(references))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         shown = files[:_MOST_LISTED]
-        states = list(pool.map(lambda source: _state(source, factory.policy, base, ask=not offline), shown))
+        states = list(pool.map(lambda source: _state(source, factory.policy, base, ask=ask and not offline), shown))
         if offline or any(state.reason is not None for state in states):
             here = _Here(references, factory.policy, base)
             facts = {name: path for name, path in facts.items() if here.has(path)}

@@ -28,11 +28,20 @@ if TYPE_CHECKING:
     from lindi_dask.transport import Start
     from lindi_dask.types import Asset, Base
 
-__all__ = ["Hdf5Files", "index_of", "is_hdf5", "local_fingerprint", "remote_fingerprint", "remote_index_of"]
+__all__ = [
+    "Hdf5Files",
+    "check_h5py",
+    "index_of",
+    "is_hdf5",
+    "local_fingerprint",
+    "remote_fingerprint",
+    "remote_index_of",
+]
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _PLACES: Final = (0, 512, 1024)  # where the signature is looked for: there may be a user block in front of it
 _MADE: Final = 1  # raise it when other references are made of the same file
+_WITHOUT: Final = "To open an HDF5 file without a reference file"
 _CONCURRENCY: Final = 32  # requests at a time for a file's metadata
 
 
@@ -67,7 +76,7 @@ def index_of(path: Path, fingerprint: str) -> References:
     LindiError
         As of `index`.
     """
-    _check_h5py()
+    check_h5py(_WITHOUT)
     from lindi_dask.hdf5 import index_hdf5  # noqa: PLC0415 - h5py is an extra
 
     made = replace(index_hdf5(path, f"./{path.name}"), fingerprint=fingerprint)
@@ -79,7 +88,7 @@ def index_of(path: Path, fingerprint: str) -> References:
 
 def remote_index_of(url: str, policy: UrlPolicy, found: Start, fingerprint: str) -> References:
     """Return references to a remote file that was just looked at. Errors are those of `index_of`."""
-    _check_h5py()
+    check_h5py(_WITHOUT)
     from lindi_dask.hdf5.local import index_remote  # noqa: PLC0415 - likewise
 
     with Hdf5Files(policy, None, _CONCURRENCY).open(url) as file:
@@ -92,16 +101,15 @@ def _changed(name: str, expected: str, found: str) -> RefsChanged:
     return RefsChanged(f"{name} was changed while it was opened. Open it again.", expected=expected, found=found)
 
 
-def _check_h5py() -> None:
+def check_h5py(purpose: str) -> None:
+    """Raise `ConfigurationError`, which says what it is needed for, if there is no h5py."""
     missing = None
     try:
         import h5py  # noqa: F401, PLC0415 - an extra
     except ModuleNotFoundError as error:
         missing = error.name
     if missing is not None:
-        raise ConfigurationError(
-            f'To open an HDF5 file without a reference file needs {missing}: pip install "lindi-dask[index]"'
-        )
+        raise ConfigurationError(f'{purpose} needs {missing}: pip install "lindi-dask[index]"')
 
 
 class Hdf5Files:

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from lindi_dask.refs import ChunkManifest, Locations, References
 
-__all__ = ["ArrayRow", "GroupRow", "LinkRow", "Row", "Stored", "as_json", "list_rows", "near"]
+__all__ = ["ArrayRow", "GroupRow", "LinkRow", "Row", "Stored", "as_json", "list_rows", "near", "size_text"]
 
 _AT_ONCE = 2**20  # chunks that are added up in one go: some 50 MB of numbers
 _COMPARED = 5_000  # paths that a wrong one is compared with letter by letter, at some 20 us each
 _TO_BYTES = frozenset(("bytes", "vlen-utf8", "vlen-bytes"))
 _OWN = "lindi-dask."  # codecs that only say how LINDI writes text and records
+_UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 _CODECS = {"zlib": "gzip", "sharding_indexed": "shards"}  # HDF5's gzip filter is numcodecs' zlib
 
 
@@ -353,3 +354,11 @@ def as_json(row: Row) -> dict[str, Any]:
         "ratio": None if stored is None or stored.ratio is None else round(stored.ratio, 3),
         "unreadable": row.unreadable,
     }
+
+
+def size_text(nbytes: int) -> str:
+    """Return bytes in a unit that leaves three digits."""
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    power = min(len(f"{nbytes + nbytes // 2000}") - 1, 3 * len(_UNITS)) // 3  # 999,950 is 1 MB, and not 1,000 kB
+    return f"{nbytes / 1000**power:.3g} {_UNITS[power - 1]}"

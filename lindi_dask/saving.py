@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.types import Base
 
-__all__ = ["save"]
+__all__ = ["save", "write_file"]
 
 _ENDINGS: Final = {".lindi.d": "bundle", ".json": "json", ".parquet": "parquet", ".parq": "parquet"}
 _DOCUMENTS: Final = ("lindi.json", ".zmetadata")  # that a folder of references has
@@ -84,7 +84,7 @@ def save(
         if kind == "json":
             _check_relative(references, base, target.parent)
             write = to_lindi if form == "lindi" else to_kerchunk
-            _write_file(target, write(references, skip_unreadable=skip_unreadable))
+            write_file(target, write(references, skip_unreadable=skip_unreadable))
         elif kind == "parquet":
             _check_relative(references, base, target)
             files = to_parquet(references, record_size, skip_unreadable=skip_unreadable)
@@ -169,7 +169,8 @@ def _list_all(references: References) -> None:
 # Files and folders
 
 
-def _write_file(target: Path, pieces: Iterable[bytes]) -> None:
+def write_file(target: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file, as a whole or not at all; `OSError` if that can't be done."""
     temporary = _beside(target)
     try:
         _write(temporary, pieces)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lindi_dask.cli.terminal import plain
+from lindi_dask.listing import size_text
 
 if TYPE_CHECKING:
     from lindi_dask.cli.terminal import Look
     from lindi_dask.listing import ArrayRow
 
 __all__ = ["cells_of", "counted", "details_of", "shape_text", "size_text"]
-
-_UNITS: Final = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def cells_of(row: ArrayRow, look: Look) -> tuple[str, str, str]:
@@ -54,14 +53,6 @@ def details_of(row: ArrayRow, look: Look, *, each: bool = False) -> list[str]:
 def shape_text(shape: tuple[int, ...], look: Look) -> str:
     """Return a shape as text."""
     return f" {look.times} ".join(f"{extent:,}" for extent in shape) or "scalar"
-
-
-def size_text(nbytes: int) -> str:
-    """Return bytes in a unit that leaves three digits."""
-    if nbytes < 1000:
-        return f"{nbytes} B"
-    power = min(len(f"{nbytes + nbytes // 2000}") - 1, 3 * len(_UNITS)) // 3  # 999,950 is 1 MB, and not 1,000 kB
-    return f"{nbytes / 1000**power:.3g} {_UNITS[power - 1]}"
 
 
 def counted(number: int, thing: str) -> str:

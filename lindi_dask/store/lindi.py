@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Deliver = Callable[[NDArray[np.intp], list[memoryview]], None]
     Failed = Callable[[NDArray[np.intp], LindiError], None]
 
-__all__ = ["LindiStore"]
+__all__ = ["LindiStore", "Recipe"]
 
 
 class Recipe(Protocol):
