@@ -5,6 +5,7 @@ from importlib.metadata import version
 from lindi_dask import errors
 from lindi_dask.arrays import open_array, open_group, open_store
 from lindi_dask.assets import list_assets
+from lindi_dask.batch import index_dandiset
 from lindi_dask.cluster import distribute
 from lindi_dask.combining import combine
 from lindi_dask.expanding import expand
@@ -26,6 +27,7 @@ __all__ = [
     "errors",
     "expand",
     "index",
+    "index_dandiset",
     "list_assets",
     "open_array",
     "open_group",

@@ -34,6 +34,8 @@ LEVELS = [
     {"xarray_backend"},
     {"testing"},
     {"describing", "pynwb_session"},
+    {"catalogue"},
+    {"batch"},
     {"__init__"},
     {"demo"},
     {"cli"},
@@ -86,7 +88,7 @@ def test_the_planners_and_readings_of_answers_do_no_io() -> None:
         "listing.py",
     ]
     pure += ["transport/plan.py", "transport/etags.py", "transport/outcomes.py", "transport/compression.py"]
-    pure += ["session_card.py", "transport/intervals.py", "transport/hits.py"]
+    pure += ["session_card.py", "transport/intervals.py", "transport/hits.py", "batch/plan.py", "catalogue/rows.py"]
     io = {"requests", "obstore", "socket", "urllib.request", "http.client", "aiohttp", "time", "os", "subprocess"}
     for name in pure:
         place = PACKAGE / name
@@ -111,6 +113,7 @@ def test_the_public_names_are_these() -> None:
         "errors",
         "expand",
         "index",
+        "index_dandiset",
         "list_assets",
         "open_array",
         "open_group",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from fsspec.implementations.reference import ReferenceFileSystem  # type: ignore[import-untyped]
