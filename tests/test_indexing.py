@@ -17,6 +17,8 @@ from lindi_dask.errors import (
     LindiError,
     SourceMismatch,
 )
+from lindi_dask.factory import policy_of
+from lindi_dask.indexing import index_asset, share_of_asset
 from lindi_dask.refs import Source
 from lindi_dask.testing import Fault
 
@@ -193,3 +195,18 @@ def test_no_secret_is_in_what_is_saved(
     assert json.loads(text)["sources"] == {
         asset.url: {"size": asset.nbytes, "etag": f'"{etag_of(embedded_archive, asset)}"', "address": ADDRESS}
     }
+
+
+def test_shares_of_a_file_are_those_of_one_file_or_an_error(
+    embedded_archive: EmbeddedArchive, instances: dict[str, str], asset: Asset, data: Path
+) -> None:
+    policy = policy_of(instances, None)
+    (info,) = ld.list_assets(ADDRESS, instances=instances)
+    shares = [share_of_asset(info, policy, 8, number, 2) for number in range(2)]
+    made = index_asset(info, policy, 8, shares)
+    assert made.fingerprint == ld.index(ADDRESS, instances=instances).fingerprint
+    content = bytearray((data / "session.nwb").read_bytes())
+    content[-1] ^= 1
+    embedded_archive.overwrite(asset.id, bytes(content))
+    with pytest.raises(SourceMismatch, match="was replaced while it was indexed"):
+        index_asset(info, policy, 8, shares)

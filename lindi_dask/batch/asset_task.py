@@ -113,11 +113,7 @@ def index_one(info: AssetInfo, reading: Reading, shares: Sequence[Share] = ()) -
     started = time.monotonic()
     references = index_asset(info, reading.policy, reading.concurrency, shares)
     card = describe(_Passing(references, reading.policy, reading.concurrency), ask=False)
-    described = {
-        **card_as_json(card),
-        "arrays": [as_json(array) for array in card.arrays],
-        "etag": next((references.sources[i].etag for i in range(len(references.sources))), None),
-    }
+    described = {**card_as_json(card), "arrays": [as_json(array) for array in card.arrays]}
     return Indexed(references.fingerprint, b"".join(lay_out(references)), described, time.monotonic() - started)
 
 

@@ -8,20 +8,23 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow.parquet
 import pytest
+from index_dandiset import code_of_index
 from pipeline_runs import command, environ_of, settings_for, write_session
 
 import lindi_dask as ld
+from lindi_dask.batch import DandisetIndex
+from lindi_dask.batch.plan import Failure
 from lindi_dask.hdf5.remote_file import START
 from lindi_dask.testing import EmbeddedArchive, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from lindi_dask.testing import Asset
     from lindi_dask.testing.records import Request
@@ -199,3 +202,22 @@ def test_what_ends_a_run_at_once_has_its_exit_code_and_says_what_to_do(
     assert "[cluster] has no key wokers. Is it workers?" in said
     assert not archive.counts()["reads"]
     assert assets
+
+
+@pytest.mark.parametrize(
+    ("done", "kinds", "code"),
+    [
+        (2, [], 0),
+        (1, ["SourceMismatch"], 3),
+        (1, ["PermissionDenied"], 3),
+        (0, ["PermissionDenied", "AuthenticationError"], 5),
+        (0, ["ArchiveUnavailable", "StorageUnavailable"], 75),
+        (0, ["StorageUnavailable", "PermissionDenied"], 3),
+        (0, ["MemoryError"], 3),
+        (0, ["WorkerDied"], 3),
+    ],
+)
+def test_a_run_that_came_to_its_end_has_the_code_of_what_failed(done: int, kinds: list[str], code: int) -> None:
+    failures = {str(number): Failure(kind, "", 1) for number, kind in enumerate(kinds)}
+    index = DandisetIndex(Path(), done + len(kinds), done, 0, failures, (), (Path(), Path()))
+    assert code_of_index(index) == code
