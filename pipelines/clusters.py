@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
+    from lindi_dask.errors import LindiError
+
     Table = dict[str, Any]
 
 __all__ = ["CLUSTER", "cluster_of"]
@@ -99,10 +101,10 @@ class IgnoreInterrupts(WorkerPlugin):  # type: ignore[misc] # distributed has no
 
 
 def _local(table: Table) -> Any:  # noqa: ANN401 - distributed has no types
-    defaults = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    environ = dict.fromkeys(_keys(), "")  # which counts as none
-    options = {**defaults, **table["options"], "env": {**table["options"].get("env", {}), **environ}}
-    return _made(LocalCluster, {"n_workers": 0 if table["adapt"] else table["workers"], "processes": True, **options})
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "processes": True, **table["options"]}
+    options["n_workers"] = 0 if table["adapt"] is not None else table["workers"]
+    options["env"] = {**_environ(options), **dict.fromkeys(_keys(), "")}  # an empty one counts as none
+    return _made(LocalCluster, options)
 
 
 def _slurm(table: Table) -> Any:  # noqa: ANN401 - likewise
@@ -116,13 +118,20 @@ def _slurm(table: Table) -> Any:  # noqa: ANN401 - likewise
 def _kubernetes(table: Table) -> Any:  # noqa: ANN401 - likewise; pods inherit no environment
     found = _module("dask_kubernetes.operator", "dask-kubernetes").KubeCluster
     options = dict(table["options"])
-    options["env"] = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(_DEATHS), **options.get("env", {})}
+    options["env"] = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(_DEATHS), **_environ(options)}
     return _made(found, options)
 
 
 def _keys() -> list[str]:
     """Return the environment variables here that hold keys: workers are not to inherit them."""
     return sorted(name for name in os.environ if name.endswith("_API_KEY"))
+
+
+def _environ(options: Table) -> Table:
+    environ = options.get("env", {})
+    if not isinstance(environ, dict):
+        raise ConfigurationError("[cluster] options: env must be a table.")
+    return environ
 
 
 def _connected(table: Table) -> Client:
@@ -142,12 +151,16 @@ def _connected(table: Table) -> Client:
 
 
 def _made(make: Callable[..., Any], options: Table) -> Any:  # noqa: ANN401 - likewise
-    reason = None
+    failure: LindiError
     try:
         return make(**options)
+    except OSError as error:
+        failure = UnavailableError(f"{make.__name__} can't be started now ({error or type(error).__name__}).")
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error)
-    raise ConfigurationError(f"[cluster] options: {make.__name__} can't be started with them ({reason}).")
+        failure = ConfigurationError(
+            f"[cluster] options: {make.__name__} can't be started with them ({error or type(error).__name__})."
+        )
+    raise failure
 
 
 def _module(name: str, package: str) -> Any:  # noqa: ANN401 - they have no types

@@ -171,8 +171,13 @@ class Cluster:
 
     def _workers(self) -> dict[str, Any]:
         self._check()
-        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1).get("workers", {})
-        return workers
+        try:
+            workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1).get("workers", {})
+        except OSError:
+            pass
+        else:
+            return workers
+        raise self._gone()
 
     def submit(self, info: AssetInfo) -> None:
         """Send an asset to a worker; the datasets of a very large one to several."""
@@ -220,9 +225,13 @@ class Cluster:
 
     def _check(self) -> None:
         if self._client.status != "running":
-            raise UnavailableError(
-                "The cluster's scheduler does not answer any more. Start again when it does: what is done is kept."
-            )
+            raise self._gone()
+
+    @staticmethod
+    def _gone() -> UnavailableError:
+        return UnavailableError(
+            "The cluster's scheduler does not answer any more. Start again when it does: what is done is kept."
+        )
 
     def close(self) -> None:
         """Give up what is under way."""

@@ -59,6 +59,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_jobs_of_slurm_are_workers_and_have_no_key(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_API_KEY", "a-key")
     options = {"cores": 1, "memory": "1 GB", "interface": "lo", "queue": "night", "python": sys.executable}
+    options["scheduler_options"] = {"dashboard_address": "127.0.0.1:0"}
     with cluster_of(table(kind="slurm", workers=1, wait="60 s", options=options), print) as client:
         assert client.submit(lambda: 6 * 7).result(timeout=30) == 42
         keys = client.run(lambda: os.environ.get("LOCAL_API_KEY"))
@@ -119,6 +120,7 @@ def test_a_scheduler_that_runs_already_is_found_by_its_address_and_certificates(
         ({"adapt": {"maximum": "many"}}, "adapt: maximum must be a whole number"),
         ({"adapt": {"maximun": 3}}, "has no key maximun. Is it maximum"),
         ({"wait": "long"}, r"\[cluster\] wait must be like"),
+        ({"options": {"env": "A=1"}}, "env must be a table"),
         ({"kind": "kubernetes"}, "needs dask-kubernetes: pip install dask-kubernetes"),
         ({"kind": "slurm", "options": {"memory": "1 GB"}}, "SLURMCluster can't be started with them"),
     ],
