@@ -23,7 +23,11 @@
     ├── DataError                 give up: the bytes are not what the references say
     │   ├── SourceMismatch
     │   └── CorruptChunk
-    └── InvalidSession            take it another way: the session itself breaks NWB's rules
+    ├── InvalidSession            take it another way: the session itself breaks NWB's rules
+    └── ConversionError           see to what it names, then resume
+        ├── JobConflict
+        ├── JobIncomplete
+        └── VerificationFailed
 
 None of them derives from `KeyError` or `FileNotFoundError`: zarr takes those from a store for "this chunk was never
 written" and returns fill values. Each pickles with its attributes, so that an error on a worker is the same error
@@ -40,12 +44,15 @@ __all__ = [
     "AssetNotFound",
     "AuthenticationError",
     "ConfigurationError",
+    "ConversionError",
     "CorruptChunk",
     "DandisetNotFound",
     "DataError",
     "ForkedProcessError",
     "InvalidReferences",
     "InvalidSession",
+    "JobConflict",
+    "JobIncomplete",
     "LindiError",
     "PartsDisagree",
     "PermissionDenied",
@@ -57,6 +64,7 @@ __all__ = [
     "UnavailableError",
     "UnsupportedArray",
     "UrlRefused",
+    "VerificationFailed",
 ]
 
 
@@ -304,3 +312,47 @@ class InvalidSession(LindiError):
 
     path: str
     reason: str
+
+
+class ConversionError(LindiError):
+    """A conversion did not do what was asked."""
+
+
+class JobConflict(ConversionError):
+    """Another job is where this one would write, or another process runs it.
+
+    Attributes
+    ----------
+    differences : tuple of str
+        What the two jobs differ in; empty if they are the same.
+    """
+
+    differences: tuple[str, ...] = ()
+
+
+class JobIncomplete(ConversionError):
+    """A conversion ended before its end. What is done stays, and it can be resumed.
+
+    Attributes
+    ----------
+    done, total : int
+        Objects (shards) that are done, and that there are in all.
+    set_aside : dict
+        Why objects could not be made, by their keys.
+    """
+
+    done: int
+    total: int
+    set_aside: dict[str, str]
+
+
+class VerificationFailed(ConversionError):
+    """What was converted is not what was written, or not what the source holds.
+
+    Attributes
+    ----------
+    problems : dict
+        What is wrong, by the key of the object.
+    """
+
+    problems: dict[str, str]

@@ -29,7 +29,7 @@ LEVELS = [
     {"factory"},
     {"expanding"},
     {"arrays", "assets", "cluster"},
-    {"nwb", "indexing", "combining"},
+    {"nwb", "indexing", "conversion", "combining"},
     {"refreshing"},
     {"xarray_backend"},
     {"testing"},
@@ -89,6 +89,7 @@ def test_the_planners_and_readings_of_answers_do_no_io() -> None:
     ]
     pure += ["transport/plan.py", "transport/etags.py", "transport/outcomes.py", "transport/compression.py"]
     pure += ["session_card.py", "transport/intervals.py", "transport/hits.py", "batch/plan.py", "catalogue/rows.py"]
+    pure += [f"conversion/{name}.py" for name in ("codecs", "layout", "plan", "planning", "shards")]
     io = {"requests", "obstore", "socket", "urllib.request", "http.client", "aiohttp", "time", "os", "subprocess"}
     for name in pure:
         place = PACKAGE / name

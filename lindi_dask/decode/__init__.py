@@ -5,6 +5,14 @@ Every decoder knows how many bytes must come out, and never gives out or allocat
 
 from lindi_dask.decode.chunks import ChunkDecoder, chunk_decoder
 from lindi_dask.decode.shared import Promise, SharedChunks
-from lindi_dask.decode.steps import inflated, split_known
+from lindi_dask.decode.steps import blosc_frame_nbytes, inflated, split_known
 
-__all__ = ["ChunkDecoder", "Promise", "SharedChunks", "chunk_decoder", "inflated", "split_known"]
+__all__ = [
+    "ChunkDecoder",
+    "Promise",
+    "SharedChunks",
+    "blosc_frame_nbytes",
+    "chunk_decoder",
+    "inflated",
+    "split_known",
+]

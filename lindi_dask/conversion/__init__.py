@@ -1,0 +1,1 @@
+"""References -> Zarr v3: planned, resumable, verified."""

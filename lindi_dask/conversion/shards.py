@@ -1,0 +1,164 @@
+"""Blocks of numbers <-> the bytes of a shard, or of a chunk that is an object of its own.
+
+A shard holds its chunks in C order, then its index with a checksum, as Zarr's codec `sharding_indexed` defines it
+(https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html). Chunks that hold nothing but the
+fill value, or lie outside of the array, are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lindi_dask.conversion.codecs import checksummed, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from lindi_dask.conversion.codecs import ChunkCodec
+
+    Chunk = tuple[tuple[slice, ...], tuple[int, ...]]
+    Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+__all__ = ["BlockCodec", "bits", "packed", "unpacked"]
+
+_EMPTY: Final = 2**64 - 1  # offset and length of a chunk that is left out
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCodec:
+    """Encodes and decodes what one object holds. Thread-safe."""
+
+    codec: ChunkCodec
+    chunks: tuple[int, ...]
+    """elements of an (inner) chunk along each dimension"""
+    counts: tuple[int, ...] | None
+    """chunks of a shard along each dimension; None: the object is one chunk"""
+    dtype: np.dtype[Any]
+    """little-endian"""
+    fill: NDArray[Any]
+    """shape (1,)"""
+
+    def encode(self, block: NDArray[Any], each: Map) -> list[bytes] | None:
+        """Return the object's bytes, in parts, or None if all of the block holds the fill value.
+
+        Parameters
+        ----------
+        block
+            What the array has there: smaller than the object at the array's end.
+        each
+            Like `map`; may run in threads.
+        """
+        pieces = list(each(lambda chunk: self._encoded(block, chunk), self._chunks(block.shape)))
+        if not any(pieces):
+            return None
+        return packed(pieces) if self.counts is not None else [pieces[0]]
+
+    def _encoded(self, block: NDArray[Any], chunk: Chunk) -> bytes | None:
+        part = block[chunk[0]]
+        if self._is_fill(part):
+            return None
+        if part.shape != self.chunks:
+            whole = np.empty(self.chunks, self.dtype)
+            whole[...] = self.fill[0]
+            whole[tuple(map(slice, part.shape))] = part
+            part = whole
+        return self.codec.encode(bits(part).data)
+
+    def _is_fill(self, part: NDArray[Any]) -> bool:
+        if not part.size:
+            return True
+        fill = bits(self.fill)
+        if not np.array_equal(bits(part[(slice(1),) * part.ndim]), fill):
+            return False  # most often the first element tells
+        return bool((bits(part).reshape(-1, len(fill)) == fill).all())
+
+    def decode(self, stored: bytes, shape: tuple[int, ...], each: Map) -> NDArray[Any]:
+        """Return the block of some shape that an object holds.
+
+        Raises
+        ------
+        ValueError
+            If the object is damaged; or what a codec's library raises then.
+        """
+        block = np.empty(shape, self.dtype)
+
+        def place(chunk: tuple[Chunk, memoryview | None]) -> None:
+            (where, extents), held = chunk
+            block[where] = self._part(held, extents)
+
+        for _ in each(place, zip(self._chunks(shape), self._pieces(stored), strict=True)):
+            pass
+        return block
+
+    def check(self, stored: bytes, block: NDArray[Any], each: Map) -> None:
+        """Raise `ValueError`, or what a codec's library raises, unless an object holds exactly this block."""
+
+        def compare(chunk: tuple[Chunk, memoryview | None]) -> bool:
+            (where, extents), held = chunk
+            return np.array_equal(bits(self._part(held, extents)), bits(block[where]))
+
+        if not all(each(compare, zip(self._chunks(block.shape), self._pieces(stored), strict=True))):
+            raise ValueError("it holds other values than were written")
+
+    def _part(self, held: memoryview | None, extents: tuple[int, ...]) -> NDArray[Any]:
+        if held is None:
+            return np.broadcast_to(self.fill.reshape((1,) * len(extents)), extents)
+        raw = self.codec.decode(held, math.prod(self.chunks) * self.dtype.itemsize)
+        return np.frombuffer(raw, self.dtype).reshape(self.chunks)[tuple(map(slice, extents))]
+
+    def _pieces(self, stored: bytes) -> list[memoryview | None]:
+        return [memoryview(stored)] if self.counts is None else unpacked(stored, math.prod(self.counts))
+
+    def _chunks(self, shape: tuple[int, ...]) -> list[Chunk]:
+        """Return where each chunk lies in a block of some shape, and how much of it does, in C order."""
+        found: list[Chunk] = []
+        for at in np.ndindex(self.counts or (1,) * len(shape)):
+            starts = [number * size for number, size in zip(at, self.chunks, strict=True)]
+            stops = [min(start + size, extent) for start, size, extent in zip(starts, self.chunks, shape, strict=True)]
+            extents = tuple(max(stop - start, 0) for start, stop in zip(starts, stops, strict=True))
+            found.append((tuple(map(slice, starts, stops)), extents))
+        return found
+
+
+def packed(pieces: Sequence[bytes | None]) -> list[bytes]:
+    """Return a shard of encoded chunks (None: left out) in C order, in parts; the last one is its index."""
+    lengths = np.array([0 if piece is None else len(piece) for piece in pieces], np.uint64)
+    index = np.empty((len(pieces), 2), "<u8")
+    index[:, 0], index[:, 1] = np.cumsum(lengths) - lengths, lengths
+    index[[piece is None for piece in pieces]] = _EMPTY
+    return [*(piece for piece in pieces if piece is not None), checksummed(index.tobytes())]
+
+
+def unpacked(shard: bytes, count: int) -> list[memoryview | None]:
+    """Return the encoded chunks of a shard that has room for `count`, in C order.
+
+    Raises
+    ------
+    ValueError
+        If the index is damaged, or names bytes that the shard does not have.
+    """
+    view = memoryview(shard)
+    begin = len(view) - 16 * count - 4
+    if begin < 0:
+        raise ValueError("it is too short for its index")
+    index = np.frombuffer(verified(view[begin:]), "<u8").reshape(count, 2)
+    chunks: list[memoryview | None] = []
+    for start, length in index.tolist():
+        if start == length == _EMPTY:
+            chunks.append(None)
+            continue
+        if start + length > begin:
+            raise ValueError("its index names bytes that it does not have")
+        chunks.append(view[start : start + length])
+    return chunks
+
+
+def bits(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return an array's elements as bytes, in C order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
