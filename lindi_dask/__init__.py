@@ -8,6 +8,7 @@ from lindi_dask.assets import list_assets
 from lindi_dask.batch import index_dandiset
 from lindi_dask.cluster import distribute
 from lindi_dask.combining import combine
+from lindi_dask.conversion import convert, plan, verify
 from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
 from lindi_dask.indexing import index
@@ -23,6 +24,7 @@ __all__ = [
     "References",
     "StoreFactory",
     "combine",
+    "convert",
     "distribute",
     "errors",
     "expand",
@@ -33,8 +35,10 @@ __all__ = [
     "open_group",
     "open_nwb",
     "open_store",
+    "plan",
     "refresh",
     "stats",
+    "verify",
 ]
 
 __version__ = version("lindi-dask")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.decode import ChunkDecoder
 
-__all__ = ["LazyArray"]
+__all__ = ["LazyArray", "give_up", "result_of"]
 
 _LOOK_S: Final = 0.2  # seconds between two looks at whether dask still wants a task
 _pending: Final[weakref.WeakSet[concurrent.futures.Future[Any]]] = weakref.WeakSet()
@@ -59,7 +59,7 @@ class LazyArray:
         parts = selection if isinstance(selection, tuple) else (selection,)
         if not all(part is Ellipsis or isinstance(part, slice | int) for part in parts):
             return self._array[selection]
-        return _result(self._read(selection, self._plain(parts)))
+        return result_of(self._read(selection, self._plain(parts)))
 
     def _plain(self, parts: tuple[Any, ...]) -> list[tuple[int, int]] | None:
         """Return the first element, and the one after the last, of each dimension; None for what zarr has to see to."""
@@ -117,8 +117,8 @@ class LazyArray:
         return f"LazyArray({self._array!r})"
 
 
-def _result(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - as above
-    """Wait for a read, as long as it is wanted."""
+def result_of(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - as above
+    """Run a read on the loop of blocks, and wait for it as long as it is wanted."""
     is_wanted = _wanted()
     future = process.block_loop().submit(work)
     with _lock:
@@ -155,14 +155,19 @@ def _wanted() -> Callable[[], bool] | None:
     return is_wanted
 
 
-def _give_up() -> None:
+def give_up() -> None:
+    """Cancel all reads of this process that somebody waits for."""
+    with _lock:
+        pending = list(_pending)
+    for future in pending:
+        future.cancel()
+
+
+def _give_up_at_end() -> None:
     """At the end of the process: after Ctrl-C, do not wait for blocks that threads of a pool still read."""
     if getattr(sys, "last_type", None) is KeyboardInterrupt:
-        with _lock:
-            pending = list(_pending)
-        for future in pending:
-            future.cancel()
+        give_up()
 
 
 # Called before the threads of executors are waited for, which atexit's functions are not; of no use where it is missing
-getattr(threading, "_register_atexit", lambda _: None)(_give_up)
+getattr(threading, "_register_atexit", lambda _: None)(_give_up_at_end)

@@ -89,7 +89,7 @@ def test_the_planners_and_readings_of_answers_do_no_io() -> None:
     ]
     pure += ["transport/plan.py", "transport/etags.py", "transport/outcomes.py", "transport/compression.py"]
     pure += ["session_card.py", "transport/intervals.py", "transport/hits.py", "batch/plan.py", "catalogue/rows.py"]
-    pure += [f"conversion/{name}.py" for name in ("codecs", "layout", "plan", "planning", "shards")]
+    pure += [f"conversion/{name}.py" for name in ("codecs", "layout", "manifest", "plan", "planning", "shards")]
     io = {"requests", "obstore", "socket", "urllib.request", "http.client", "aiohttp", "time", "os", "subprocess"}
     for name in pure:
         place = PACKAGE / name
@@ -110,6 +110,7 @@ def test_the_public_names_are_these() -> None:
         "References",
         "StoreFactory",
         "combine",
+        "convert",
         "distribute",
         "errors",
         "expand",
@@ -120,6 +121,8 @@ def test_the_public_names_are_these() -> None:
         "open_group",
         "open_nwb",
         "open_store",
+        "plan",
         "refresh",
         "stats",
+        "verify",
     }

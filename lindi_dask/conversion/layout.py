@@ -91,7 +91,7 @@ def _aligned(wanted: int, source: int) -> int:
     """Return a number of rows near the wanted one that goes into whole chunks of the source, or they into it."""
     if source <= wanted:
         return wanted // source * source
-    parts = np.arange(max(source // (2 * wanted), 1), 2 * source // wanted + 1)
+    parts = np.arange(-(-source // (2 * wanted)), 2 * source // wanted + 1)
     divisors = source // parts[source % parts == 0]
     if not len(divisors):
         return wanted
