@@ -9,18 +9,33 @@ import click
 from lindi_dask import __version__
 from lindi_dask.cli.cache import cache
 from lindi_dask.cli.combine import combine
+from lindi_dask.cli.convert import convert
 from lindi_dask.cli.demo import demo
 from lindi_dask.cli.expand import expand
 from lindi_dask.cli.index import index
 from lindi_dask.cli.info import info
 from lindi_dask.cli.ls import ls
+from lindi_dask.cli.plan import plan
 from lindi_dask.cli.refresh import refresh
-from lindi_dask.errors import AccessError, ConfigurationError, LindiError, UnavailableError
+from lindi_dask.cli.status import status
+from lindi_dask.cli.verify import verify
+from lindi_dask.errors import (
+    AccessError,
+    ConfigurationError,
+    JobConflict,
+    JobIncomplete,
+    LindiError,
+    UnavailableError,
+    VerificationFailed,
+)
 
 __all__ = ["main"]
 
 _EXIT_CODES: tuple[tuple[type[LindiError], int], ...] = (
     (ConfigurationError, 2),
+    (JobConflict, 2),
+    (JobIncomplete, 3),
+    (VerificationFailed, 4),
     (AccessError, 5),
     (UnavailableError, 75),
     (LindiError, 1),
@@ -36,18 +51,23 @@ def commands() -> None:
 
 commands.add_command(cache)
 commands.add_command(combine)
+commands.add_command(convert)
 commands.add_command(demo)
 commands.add_command(expand)
 commands.add_command(index)
 commands.add_command(info)
 commands.add_command(ls)
+commands.add_command(plan)
 commands.add_command(refresh)
+commands.add_command(status)
+commands.add_command(verify)
 
 
 def main() -> None:
     """Run a command.
 
-    Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 5 access denied, 75 try later, 130 interrupted.
+    Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 partial and resumable, 4 verification mismatch, 5
+    access denied, 75 try later, 130 interrupted.
     """
     try:
         commands.main(prog_name="lindi-dask", standalone_mode=False)
