@@ -27,6 +27,7 @@
     └── ConversionError           see to what it names, then resume
         ├── JobConflict
         ├── JobIncomplete
+        ├── TargetError
         └── VerificationFailed
 
 None of them derives from `KeyError` or `FileNotFoundError`: zarr takes those from a store for "this chunk was never
@@ -61,6 +62,7 @@ __all__ = [
     "RefsUnreachable",
     "SourceMismatch",
     "StorageUnavailable",
+    "TargetError",
     "UnavailableError",
     "UnsupportedArray",
     "UrlRefused",
@@ -344,6 +346,18 @@ class JobIncomplete(ConversionError):
     done: int
     total: int
     set_aside: dict[str, str]
+
+
+class TargetError(ConversionError):
+    """An object of the output can't be written or read.
+
+    Attributes
+    ----------
+    is_final : bool
+        Whether no other object will fare better: no room, no permission.
+    """
+
+    is_final: bool
 
 
 class VerificationFailed(ConversionError):

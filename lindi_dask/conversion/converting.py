@@ -18,9 +18,9 @@ from lindi_dask.conversion.plan import difference
 from lindi_dask.conversion.planning import make_plan, request_of
 from lindi_dask.conversion.progress import Recorder
 from lindi_dask.conversion.running import NoWorkersError, Run
-from lindi_dask.conversion.targets import TargetError, target_of
+from lindi_dask.conversion.targets import target_of
 from lindi_dask.conversion.task import Work, make
-from lindi_dask.errors import ConfigurationError, ConversionError, JobConflict, JobIncomplete
+from lindi_dask.errors import ConfigurationError, ConversionError, JobConflict, JobIncomplete, TargetError
 
 if TYPE_CHECKING:
     import os

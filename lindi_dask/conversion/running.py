@@ -8,7 +8,6 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from lindi_dask.conversion.targets import TargetError
 from lindi_dask.errors import (
     AccessError,
     ConfigurationError,
@@ -17,6 +16,7 @@ from lindi_dask.errors import (
     RefsChanged,
     RefsError,
     RefsUnreachable,
+    TargetError,
 )
 
 if TYPE_CHECKING:

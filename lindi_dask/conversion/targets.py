@@ -13,29 +13,17 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from lindi_dask.errors import ConfigurationError, ConversionError
+from lindi_dask.errors import ConfigurationError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["PART", "FolderTarget", "ObjectTarget", "Target", "TargetError", "is_remote", "object_store", "target_of"]
+__all__ = ["PART", "FolderTarget", "ObjectTarget", "Target", "is_remote", "object_store", "target_of"]
 
 PART: Final = ".lindi-part"
 """suffix of files that are being written"""
 
 _FINAL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-class TargetError(ConversionError):
-    """An object can't be written or read.
-
-    Attributes
-    ----------
-    is_final : bool
-        Whether no other object will fare better: no room, no permission.
-    """
-
-    is_final: bool
 
 
 class Target(Protocol):

@@ -22,12 +22,15 @@ from botocore.config import Config
 from distributed import Client, LocalCluster
 
 import lindi_dask as ld
+from lindi_dask import errors
 from lindi_dask.testing import EmbeddedArchive
 from lindi_dask.testing.hosting import Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from lindi_dask.conversion import Progress
 
 VERSION = "3.7.1"
 BUCKET = "blobs"
@@ -150,3 +153,73 @@ def test_a_cluster_reads_on_while_its_leases_expire_on_a_server_that_is_not_ours
 def _slowly(block: Any) -> Any:
     time.sleep(0.5)
     return block
+
+
+def test_a_conversion_to_a_bucket_is_open_to_readers_when_all_of_it_is_there(
+    s3rver: S3rver, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "ENDPOINT_URL": s3rver.url,
+        "ALLOW_HTTP": "true",
+        "REGION": "us-east-1",
+        "ACCESS_KEY_ID": "S3RVER",
+        "SECRET_ACCESS_KEY": "S3RVER",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.chdir(tmp_path)  # the job's folder comes to lie there
+    refs = json.loads((data / "session.expanded.lindi.json").read_text("utf-8"))
+    refs["templates"] = {"u1": str(data / "session.nwb")}
+    layout = {"processing/ecephys/LFP/LFP/data": {"chunks": (1000, -1), "shards": (4000, -1)}}
+    options: dict[str, Any] = {"allow": [f"{data}/"], "layout": layout, "threads": 2}
+    out = "s3://blobs/some/out.zarr"
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done >= 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ld.convert(refs, out, progress=interrupt, **options)
+    begun = objects(s3rver, "some/out.zarr/")
+    assert len(begun) >= 10  # the job's mark, and objects
+    assert not any(key.endswith("zarr.json") for key in begun)
+    with pytest.raises(errors.JobConflict, match="unfinished output of another job"):
+        ld.convert(refs, out, job="other-job", **{**options, "layout": None})
+    with pytest.raises(errors.JobConflict, match="holds other objects"):
+        ld.convert(refs, "s3://blobs/some", **options)
+    done = ld.convert(refs, out, resume=True, **options)
+    assert done.kept >= 9
+    assert done.made + done.kept == done.plan.tasks
+    ld.verify(out, threads=2)
+    ld.convert(refs, tmp_path / "out.zarr", **options)
+    files = [path for path in (tmp_path / "out.zarr").rglob("*") if path.is_file()]
+    here = {path.relative_to(tmp_path / "out.zarr").as_posix(): path.read_bytes() for path in files}
+    assert objects(s3rver, "some/out.zarr/") == here
+    lost = "processing/ecephys/LFP/LFP/data/c/3/0"
+    s3rver.client.delete_object(Bucket=BUCKET, Key=f"some/out.zarr/{lost}")
+    with pytest.raises(errors.VerificationFailed) as failed:
+        ld.verify(out, threads=2)
+    assert failed.value.problems == {lost: "it is missing"}
+    assert ld.convert(refs, out, resume=True, **options).made == 1
+    assert objects(s3rver, "some/out.zarr/") == here
+
+
+def test_credentials_that_a_bucket_refuses_end_a_job_with_what_to_set(
+    s3rver: S3rver, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "another-secret-of-somebody"
+    for name, value in {"ENDPOINT_URL": s3rver.url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.chdir(tmp_path)
+    refs = json.loads((data / "session.expanded.lindi.json").read_text("utf-8"))
+    with pytest.raises(errors.TargetError, match="AWS_ACCESS_KEY_ID") as refused:
+        ld.convert(refs, "s3://blobs/refused/out.zarr", threads=2)
+    assert secret not in str(refused.value)
+
+
+def objects(s3rver: S3rver, prefix: str) -> dict[str, bytes]:
+    """All objects below a prefix."""
+    pages = s3rver.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    keys = [one["Key"] for page in pages for one in page.get("Contents", [])]
+    return {key.removeprefix(prefix): s3rver.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}

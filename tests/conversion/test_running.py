@@ -11,8 +11,7 @@ import pytest
 
 from lindi_dask.conversion.plan import ArrayPlan, Plan
 from lindi_dask.conversion.running import ATTEMPTS, NoWorkersError, Run
-from lindi_dask.conversion.targets import TargetError
-from lindi_dask.errors import CorruptChunk, InvalidReferences, PermissionDenied
+from lindi_dask.errors import CorruptChunk, InvalidReferences, PermissionDenied, TargetError
 from lindi_dask.transport import Counts
 
 if TYPE_CHECKING:
