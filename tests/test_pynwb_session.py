@@ -387,3 +387,62 @@ def loaded(value: Any) -> dict[str, Any]:
     """Return metadata of a reference file, which are text or objects."""
     found: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
     return found
+
+
+# Converted sessions
+
+
+@pytest.fixture
+def on_zarr() -> Iterator[Callable[[Path], Any]]:
+    """Opens sessions by hdmf-zarr's own reader, which knows nothing of this package."""
+    from hdmf_zarr.nwb import NWBZarrIO  # noqa: PLC0415 - not for Python 3.11
+
+    opened = []
+
+    def read(path: Path) -> Any:
+        opened.append(NWBZarrIO(str(path), "r"))
+        return opened[-1].read()
+
+    yield read
+    for io in opened:
+        io.close()
+
+
+@reads
+@pytest.mark.filterwarnings("ignore:No cached namespaces found")
+def test_a_converted_session_is_what_pynwb_reads_from_the_hdf5_file(
+    session_refs: Callable[..., dict[str, Any]],
+    on_hdf5: Callable[[Path], Any],
+    on_zarr: Callable[[Path], Any],
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    layout = {LFP: {"chunks": (1000, -1), "shards": (8000, -1)}}
+    refs, out = session_refs(str(data / "session.nwb")), tmp_path / "session.nwb.zarr"
+    assert ld.convert(refs, out, layout=layout, allow=[f"{data}/"]).made == 58
+    found, truth = on_zarr(out), on_hdf5(data / "session.nwb")
+    assert described(found) == described(truth)
+    assert validated(found) == validated(truth)
+    builders, expected = datasets(found.read_io.read_builder()), datasets(truth.read_io.read_builder())
+    assert len(expected) == 54
+    assert sorted(builders) == sorted(expected)
+    for name, dataset in expected.items():
+        assert values_of(builders[name].data) == values_of(dataset.data), name
+        assert values_of(dict(builders[name].attributes)) == values_of(dict(dataset.attributes)), name
+
+
+@reads
+@pytest.mark.filterwarnings("ignore:EnumData is experimental")
+@pytest.mark.parametrize("name", ["odds", "extension"])
+def test_other_converted_sessions_are_what_pynwb_reads_from_the_hdf5_file(
+    name: str,
+    write: Callable[[str], Path],
+    on_hdf5: Callable[[Path], Any],
+    on_zarr: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    path, out = write(name), tmp_path / "out.nwb.zarr"
+    ld.convert(ld.index(path), out, allow=[f"{tmp_path}/"], threads=2)
+    found, truth = on_zarr(out), on_hdf5(path)
+    assert described(found) == described(truth)
+    assert validated(found) == validated(truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -90,7 +91,13 @@ def connected(
             yield client, None
         return
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=threads or 2, dashboard_address=None) as cluster,
+        # What goes wrong in a task comes with its result; of the end of workers nothing is to be said
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads or 2,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
         Client(cluster) as client,
         distribute(client),
     ):
