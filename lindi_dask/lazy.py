@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.decode import ChunkDecoder
 
-__all__ = ["LazyArray", "give_up", "result_of"]
+__all__ = ["LazyArray", "begun", "give_up", "result_of"]
 
 _LOOK_S: Final = 0.2  # seconds between two looks at whether dask still wants a task
 _pending: Final[weakref.WeakSet[concurrent.futures.Future[Any]]] = weakref.WeakSet()
@@ -59,7 +59,11 @@ class LazyArray:
         parts = selection if isinstance(selection, tuple) else (selection,)
         if not all(part is Ellipsis or isinstance(part, slice | int) for part in parts):
             return self._array[selection]
-        return result_of(self._read(selection, self._plain(parts)))
+        return result_of(begun(self._read(selection, self._plain(parts))))
+
+    def begin(self, part: tuple[slice, ...]) -> concurrent.futures.Future[Any]:
+        """Begin to read a part, which `result_of` waits for."""
+        return begun(self._read(part, self._plain(part)))
 
     def _plain(self, parts: tuple[Any, ...]) -> list[tuple[int, int]] | None:
         """Return the first element, and the one after the last, of each dimension; None for what zarr has to see to."""
@@ -117,12 +121,17 @@ class LazyArray:
         return f"LazyArray({self._array!r})"
 
 
-def result_of(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - as above
-    """Run a read on the loop of blocks, and wait for it as long as it is wanted."""
-    is_wanted = _wanted()
+def begun(work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+    """Run a read on the loop of blocks."""
     future = process.block_loop().submit(work)
     with _lock:
         _pending.add(future)
+    return future
+
+
+def result_of(future: concurrent.futures.Future[Any]) -> Any:  # noqa: ANN401 - as above
+    """Wait for a read that was begun, as long as it is wanted by the task of this thread."""
+    is_wanted = _wanted()
     try:
         while not concurrent.futures.wait([future], _LOOK_S if is_wanted is not None else None).done:
             if is_wanted is not None and not is_wanted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["ArrayPlan", "Plan", "Shard", "difference"]
 
 _FORMAT: Final = "lindi-dask conversion, version 1"
-_IN_FLIGHT: Final = 32 * 2**20  # bytes of encoded chunks that a task may have asked for and not decoded yet
-_PER_BLOCK: Final = 2.0  # bytes that a task needs for each one of its block: the block, and what is stored of it
+_BLOCK: Final = 16 * 2**20  # bytes, not compressed, that a task reads and encodes in one go
+_SHARED: Final = 16 * 2**20  # bytes of a row of chunks up to which those that blocks cut are unpacked once a process
+_IN_FLIGHT: Final = 16 * 2**20  # bytes of the source's chunks that a task may have asked for and not decoded yet
+_LOOSER: Final = 1.2  # how many times as large chunks may get that are encoded anew
 _THREAD_RATE: Final = 80e6  # bytes a second, not compressed, that a thread may convert
 _TEXT_NBYTES: Final = 64  # about as large as a text is in memory
 
@@ -104,11 +107,32 @@ class ArrayPlan:
 
     @property
     def task_nbytes(self) -> int:
-        """Bytes of memory that making one object takes."""
-        held = math.prod(min(size, extent) for size, extent in zip(self.unit, self.shape, strict=True))
-        chunk = math.prod(self.source_chunks) * self.element_nbytes
-        block = held * self.element_nbytes
-        return round(_PER_BLOCK * block) + max(min(_IN_FLIGHT, block), chunk)
+        """Bytes of memory that making one object takes: what is stored of it, two blocks, and chunks that are read."""
+        row = self.element_nbytes * math.prod(map(min, self.unit[1:], self.shape[1:]))
+        held = row * min(self.unit[0], self.shape[0]) if self.shape else row
+        block = row * max((stop - start for start, stop in self.steps(0)), default=0) if self.tasks else 0
+        chunk = self.element_nbytes * math.prod(map(min, self.source_chunks, self.shape))
+        packing = 1.0 if not self.nbytes or self.source_nbytes is None else min(self.source_nbytes / self.nbytes, 1.0)
+        stored = held * (packing if self.way == "copy" else min(_LOOSER * packing, 1.0))
+        return round(stored) + (0 if self.way == "copy" else min(2 * block, held)) + max(min(_IN_FLIGHT, held), chunk)
+
+    def steps(self, place: int) -> list[tuple[int, int]]:
+        """Return the rows of the blocks that the object at a place is made of, one after the other.
+
+        Some 16 MB of whole (inner) chunks each, where they can be encoded one by one; and, where a row of the source's
+        chunks is so large that no process keeps the ones that blocks cut, whole chunks of the source.
+        """
+        rows = self.region(place)[0] if self.shape else slice(0, 1)
+        if self.way != "native" or not self.is_sharded:
+            return [(rows.start, rows.stop)]
+        row = self.element_nbytes * math.prod(map(min, self.unit[1:], self.shape[1:]))
+        unit = self.chunks[0]
+        if self.source_chunks[0] * row > _SHARED:
+            unit = math.lcm(unit, self.source_chunks[0])
+        size = max(_BLOCK // (row * unit), 1) * unit
+        first = rows.start // unit * unit + size
+        edges = [rows.start, *range(first, rows.stop, size), rows.stop]
+        return list(itertools.pairwise(edges))
 
     def place_key(self, place: int) -> str:
         """Return the key of the object at a place of the grid."""

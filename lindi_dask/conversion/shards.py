@@ -44,31 +44,47 @@ class BlockCodec:
     fill: NDArray[Any]
     """shape (1,)"""
 
-    def encode(self, block: NDArray[Any], each: Map) -> list[bytes] | None:
-        """Return the object's bytes, in parts, or None if all of the block holds the fill value.
+    def encode(self, block: NDArray[Any], each: Map) -> Iterator[bytes | None]:
+        """Yield what is stored of each chunk of a block, in C order; None of one that holds nothing but the fill value.
+
+        Each is decoded again, and compared with the block.
 
         Parameters
         ----------
         block
-            What the array has there: smaller than the object at the array's end.
+            Rows of what the object holds, from a multiple of a chunk's on; smaller than that at the array's end.
         each
-            Like `map`; may run in threads.
+            Like `map`; may run in threads, from now on.
+
+        Raises
+        ------
+        ValueError
+            If a chunk does not decode to what it was.
         """
-        pieces = list(each(lambda chunk: self._encoded(block, chunk), self._chunks(block.shape)))
-        if not any(pieces):
-            return None
-        return packed(pieces) if self.counts is not None else [pieces[0]]
+        return each(lambda chunk: self._encoded(block, chunk), self._chunks(block.shape, is_part=True))
 
     def _encoded(self, block: NDArray[Any], chunk: Chunk) -> bytes | None:
-        part = block[chunk[0]]
+        where, extents = chunk
+        part = block[where]
         if self._is_fill(part):
             return None
         if part.shape != self.chunks:
             whole = np.empty(self.chunks, self.dtype)
             whole[...] = self.fill[0]
             whole[tuple(map(slice, part.shape))] = part
-            part = whole
-        return self.codec.encode(bits(part).data)
+        encoded = self.codec.encode(bits(part if part.shape == self.chunks else whole).data)
+        if not np.array_equal(bits(self._part(memoryview(encoded), extents)), bits(part)):
+            raise ValueError("an encoded chunk does not decode to what it was")
+        return encoded
+
+    def object_of(self, pieces: list[bytes | None]) -> list[bytes] | None:
+        """Return the object of all its chunks, in parts, or None if all of it holds the fill value."""
+        if not any(piece is not None for piece in pieces):
+            return None
+        if self.counts is None:
+            return [piece for piece in pieces if piece is not None]
+        left_out: list[bytes | None] = [None] * (math.prod(self.counts) - len(pieces))
+        return packed([*pieces, *left_out])
 
     def _is_fill(self, part: NDArray[Any]) -> bool:
         if not part.size:
@@ -96,16 +112,6 @@ class BlockCodec:
             pass
         return block
 
-    def check(self, stored: bytes, block: NDArray[Any], each: Map) -> None:
-        """Raise `ValueError`, or what a codec's library raises, unless an object holds exactly this block."""
-
-        def compare(chunk: tuple[Chunk, memoryview | None]) -> bool:
-            (where, extents), held = chunk
-            return np.array_equal(bits(self._part(held, extents)), bits(block[where]))
-
-        if not all(each(compare, zip(self._chunks(block.shape), self._pieces(stored), strict=True))):
-            raise ValueError("it holds other values than were written")
-
     def _part(self, held: memoryview | None, extents: tuple[int, ...]) -> NDArray[Any]:
         if held is None:
             return np.broadcast_to(self.fill.reshape((1,) * len(extents)), extents)
@@ -115,10 +121,16 @@ class BlockCodec:
     def _pieces(self, stored: bytes) -> list[memoryview | None]:
         return [memoryview(stored)] if self.counts is None else unpacked(stored, math.prod(self.counts))
 
-    def _chunks(self, shape: tuple[int, ...]) -> list[Chunk]:
-        """Return where each chunk lies in a block of some shape, and how much of it does, in C order."""
+    def _chunks(self, shape: tuple[int, ...], *, is_part: bool = False) -> list[Chunk]:
+        """Return where each chunk lies in a block of some shape, and how much of it does, in C order.
+
+        Of all chunks that the object has room for; or, where the block is a part, of those in its rows.
+        """
+        counts = self.counts or (1,) * len(shape)
+        if is_part and counts:
+            counts = (-(-shape[0] // self.chunks[0]), *counts[1:])
         found: list[Chunk] = []
-        for at in np.ndindex(self.counts or (1,) * len(shape)):
+        for at in np.ndindex(counts):
             starts = [number * size for number, size in zip(at, self.chunks, strict=True)]
             stops = [min(start + size, extent) for start, size, extent in zip(starts, self.chunks, shape, strict=True)]
             extents = tuple(max(stop - start, 0) for start, stop in zip(starts, stops, strict=True))

@@ -37,6 +37,10 @@ class Target(Protocol):
         """Return an object, or None if there is none."""
         ...
 
+    def holds(self, key: str, parts: Sequence[bytes]) -> bool:
+        """Read an object back, and return whether it is exactly this."""
+        ...
+
     def remove(self, key: str) -> None:
         """Remove an object, if it is there."""
         ...
@@ -103,6 +107,18 @@ class FolderTarget:
             failure = _of_os(error, path)
         raise failure
 
+    def holds(self, key: str, parts: Sequence[bytes]) -> bool:
+        """Read a file part by part."""
+        path = self._folder / key
+        try:
+            with path.open("rb") as file:
+                return all(file.read(len(part)) == part for part in parts) and not file.read(1)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            failure = _of_os(error, path)
+        raise failure
+
     def remove(self, key: str) -> None:
         """Remove a file."""
         (self._folder / key).unlink(missing_ok=True)
@@ -143,6 +159,10 @@ class ObjectTarget:
         except (BaseError, OSError) as error:
             failure = self._failure(error, key)
         raise failure
+
+    def holds(self, key: str, parts: Sequence[bytes]) -> bool:
+        """Get an object again."""
+        return self.read(key) == b"".join(parts)
 
     def remove(self, key: str) -> None:
         """Delete an object."""

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import os
 import platform
 import time
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
-import zarr
+from typing import TYPE_CHECKING, Final
 
 from lindi_dask.conversion.by_zarr import encoded_by_zarr
 from lindi_dask.conversion.codecs import checksummed
 from lindi_dask.conversion.encoding import block_codec, digest_of, digest_of_pieces, each, stored_digest
-from lindi_dask.conversion.shards import packed
+from lindi_dask.conversion.reading import blocks_of, encoded_chunks, source_of
+from lindi_dask.conversion.shards import bits, packed
 from lindi_dask.conversion.targets import target_of
 from lindi_dask.errors import ConversionError
-from lindi_dask.lazy import LazyArray, result_of
-from lindi_dask.refs import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from lindi_dask.conversion.plan import ArrayPlan
     from lindi_dask.factory import StoreFactory
 
 __all__ = ["Made", "Work", "WrittenWrong", "make"]
-
-_NUMBERS: Final = "biufc"
 
 
 class WrittenWrong(ConversionError):
@@ -64,14 +56,8 @@ class Made:
     """that are stored; None: all of its block holds the fill value, so there is no object"""
     digest: str
     """SHA-256 (hexadecimal) of what it holds, see `stored_digest`"""
-    read_s: float
-    """seconds for reading the source"""
-    encode_s: float
-    """seconds for encoding"""
-    write_s: float
-    """seconds for writing"""
-    check_s: float
-    """seconds for reading back, decoding and comparing"""
+    seconds: dict[str, float]
+    """of waiting for the source (`read`), `encode`, `write`, and reading back (`check`)"""
     process: str
     """that made it: host and pid"""
 
@@ -79,139 +65,90 @@ class Made:
 def make(work: Work, array: ArrayPlan, place: int) -> Made:
     """Make the object at a place of an array's grid.
 
-    The block is read, encoded and written; then what is stored is read back, decoded, and compared with the block.
+    What is encoded is decoded again and compared with what was read of the source; what is stored is read back and
+    compared with that. So what is stored decodes to what was read.
 
     Raises
     ------
     LindiError
         If the source can't be read, the object not be written, or what is read back is something else.
     """
-    return _copied(work, array, place) if array.way == "copy" else _encoded(work, array, place)
+    return _WAYS[array.way](work, array, place)
 
 
 def _encoded(work: Work, array: ArrayPlan, place: int) -> Made:
-    clock = _Clock()
-    block = _read(work.factory, array, place)
-    clock.lap()
-    codec = block_codec(array) if array.way == "native" else None
-    parts = encoded_by_zarr(array, place, block) if codec is None else codec.encode(block, each)
+    """Encode block by block, while the next one is read; each chunk is decoded again at once, and compared."""
+    clock = Clock()
+    codec = block_codec(array)
+    pieces: list[bytes | None] = []
+    digest = hashlib.sha256()
+    with closing(blocks_of(work.factory, array, place)) as blocks:
+        for block in blocks:
+            clock.lap("read")
+            encoded = codec.encode(block, each)
+            digest.update(bits(block).data)
+            pieces += encoded
+            clock.lap("encode")
+            del block, encoded
+    parts = codec.object_of(pieces)
+    return _written(work.target, array.place_key(place), parts, digest.hexdigest(), clock)
+
+
+def _encoded_by_zarr(work: Work, array: ArrayPlan, place: int) -> Made:
+    clock = Clock()
+    with closing(blocks_of(work.factory, array, place)) as blocks:
+        (block,) = blocks
+    clock.lap("read")
+    parts = encoded_by_zarr(array, place, block)
     digest = digest_of(block)
-    clock.lap()
-
-    def check(stored: bytes) -> None:
-        if codec is not None:
-            codec.check(stored, block, each)
-        elif stored_digest(array, place, stored) != digest:
-            raise ValueError("it holds other values than were written")
-
-    return _written(work.target, array.place_key(place), parts, digest, check, clock)
-
-
-def _written(
-    location: str,
-    key: str,
-    parts: Sequence[bytes] | None,
-    digest: str,
-    check: Callable[[bytes], None],
-    clock: _Clock,
-) -> Made:
-    """Write an object and check what is stored; None: make sure that there is none."""
-    target = target_of(location)
-    if parts is None:
-        target.remove(key)
-        return Made(None, digest, *clock.laps(), f"{platform.node()}:{os.getpid()}")
-    nbytes = target.write(key, parts)
-    del parts
-    clock.lap()
-    stored = target.read(key)
-    reason = "it is gone" if stored is None else None
-    if stored is not None:
-        try:
-            check(stored)
-        except Exception as error:  # noqa: BLE001 - codecs raise whatever they like; it becomes our error
-            reason = f"{type(error).__name__}: {error}"
-    if reason is not None:
-        raise WrittenWrong(f"{key} is not what was written, as it is read back ({reason}).", key=key)
-    clock.lap()
-    return Made(nbytes, digest, *clock.laps(), f"{platform.node()}:{os.getpid()}")
-
-
-class _Clock:
-    """Seconds of the four parts of a task."""
-
-    def __init__(self) -> None:
-        self._at = [time.perf_counter()]
-
-    def lap(self) -> None:
-        self._at.append(time.perf_counter())
-
-    def laps(self) -> tuple[float, float, float, float]:
-        laps = [round(after - before, 4) for before, after in itertools.pairwise(self._at)]
-        read_s, encode_s, write_s, check_s = [*laps, 0.0, 0.0, 0.0][:4]
-        return read_s, encode_s, write_s, check_s
-
-
-# The source
-
-
-@lru_cache(maxsize=64)
-def _source(factory: StoreFactory, path: str) -> zarr.Array[Any]:
-    return zarr.open_array(factory(), path=path, mode="r", zarr_format=3)
-
-
-def _read(factory: StoreFactory, array: ArrayPlan, place: int) -> NDArray[Any]:
-    source = _source(factory, array.path)
-    found = LazyArray(source)[array.region(place)] if array.shape else source[()]
-    block = np.asarray(found, source.dtype)
-    if block.dtype.kind not in _NUMBERS:
-        return block
-    return np.ascontiguousarray(block, block.dtype.newbyteorder("<")).reshape(block.shape)
-
-
-# Chunks that stay as they are encoded
+    if stored_digest(array, place, parts[0]) != digest:
+        raise ValueError(f"{array.place_key(place)} does not decode to what it was")
+    clock.lap("encode")
+    return _written(work.target, array.place_key(place), parts, digest, clock)
 
 
 def _copied(work: Work, array: ArrayPlan, place: int) -> Made:
-    clock = _Clock()
-    pieces = _pieces(work.factory, array, place)
-    clock.lap()
-    # The plan says the same codecs, or one more: a checksum behind them
-    if len(array.codecs) > len(_source(work.factory, array.path).metadata.codecs):  # type: ignore[union-attr] # Zarr v3
+    """Put chunks into the object as they are in the source, with a checksum behind each if the plan says so."""
+    clock = Clock()
+    pieces = encoded_chunks(work.factory, array, place)
+    clock.lap("read")
+    source = source_of(work.factory, array.path).metadata
+    if len(array.codecs) > len(source.codecs):  # type: ignore[union-attr] # Zarr v3 has codecs
         pieces = [None if piece is None else checksummed(piece) for piece in pieces]
     digest = digest_of_pieces(pieces)
     parts: list[bytes] | None = None
     if any(piece is not None for piece in pieces):
         parts = packed(pieces) if array.is_sharded else [piece for piece in pieces if piece is not None]
-    del pieces
-    clock.lap()
-
-    def check(stored: bytes) -> None:
-        if stored_digest(array, place, stored) != digest:
-            raise ValueError("it holds other bytes than were written")
-
-    return _written(work.target, array.place_key(place), parts, digest, check, clock)
+    clock.lap("encode")
+    return _written(work.target, array.place_key(place), parts, digest, clock)
 
 
-def _pieces(factory: StoreFactory, array: ArrayPlan, place: int) -> list[bytes | None]:
-    """Return the source's chunks that go into an object, in C order; None where there is none."""
-    store, grid = factory(), tuple(-(-n // chunk) for n, chunk in zip(array.shape, array.chunks, strict=True))
-    starts = [part.start // chunk for part, chunk in zip(array.region(place), array.chunks, strict=True)]
-    counts = [size // chunk for size, chunk in zip(array.unit, array.chunks, strict=True)]
-    coordinates = [np.array(at) + starts for at in np.ndindex(*counts)]
-    inside = [i for i, at in enumerate(coordinates) if all(number < n for number, n in zip(at, grid, strict=True))]
-    places = np.array([np.ravel_multi_index(coordinates[i], grid) if grid else 0 for i in inside], np.uint64)
-    pieces: list[bytes | None] = [None] * len(coordinates)
+_WAYS: Final = {"native": _encoded, "zarr": _encoded_by_zarr, "copy": _copied}
 
-    async def read() -> None:
-        locations = await store.locate_at(array.path, places)
-        present = np.flatnonzero(locations.sources != MISSING)
 
-        def deliver(indices: NDArray[np.intp], views: Sequence[memoryview]) -> None:
-            for i, view in zip(present[indices].tolist(), views, strict=True):
-                pieces[inside[i]] = bytes(view)
+def _written(location: str, key: str, parts: Sequence[bytes] | None, digest: str, clock: Clock) -> Made:
+    """Write an object, read it back and compare; None: make sure that there is none."""
+    target, nbytes = target_of(location), None
+    if parts is None:
+        target.remove(key)
+    else:
+        nbytes = target.write(key, parts)
+        clock.lap("write")
+        if not target.holds(key, parts):
+            raise WrittenWrong(f"{key} is not what was written, as it is read back.", key=key)
+        clock.lap("check")
+    return Made(nbytes, digest, clock.seconds, f"{platform.node()}:{os.getpid()}")
 
-        if len(present):
-            await store.get_many(array.path, locations[present], deliver)
 
-    result_of(read())
-    return pieces
+class Clock:
+    """Seconds of the steps of a task."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("read", "encode", "write", "check"), 0.0)
+        self._at = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        """Say that a step has ended just now, as the last one had before it."""
+        now = time.perf_counter()
+        self.seconds[step] = round(self.seconds[step] + now - self._at, 4)
+        self._at = now
