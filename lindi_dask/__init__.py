@@ -9,6 +9,7 @@ from lindi_dask.batch import index_dandiset
 from lindi_dask.cluster import distribute
 from lindi_dask.combining import combine
 from lindi_dask.conversion import convert, plan, verify
+from lindi_dask.estimating import estimate
 from lindi_dask.expanding import expand
 from lindi_dask.factory import StoreFactory
 from lindi_dask.indexing import index
@@ -27,6 +28,7 @@ __all__ = [
     "convert",
     "distribute",
     "errors",
+    "estimate",
     "expand",
     "index",
     "index_dandiset",

@@ -55,6 +55,11 @@ class LazyArray:
         self.dtype: np.dtype[Any] = array.dtype
         self.ndim: int = array.ndim
 
+    @property
+    def zarr(self) -> zarr.Array[Any]:
+        """The array itself."""
+        return self._array
+
     def __getitem__(self, selection: Any) -> Any:  # noqa: ANN401 - whatever numpy takes and gives
         parts = selection if isinstance(selection, tuple) else (selection,)
         if not all(part is Ellipsis or isinstance(part, slice | int) for part in parts):

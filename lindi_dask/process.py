@@ -17,6 +17,7 @@ from lindi_dask.transport import Counters, IoLoop, RangeCache, RangeReader, Traf
 if TYPE_CHECKING:
     from lindi_dask.archive import LeaseSource
     from lindi_dask.refs import References
+    from lindi_dask.transport import Sizes
     from lindi_dask.types import Asset, DiskCache, Lease
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "leave_cluster",
     "moment_s",
     "reader",
+    "request_sizes",
     "shared_chunks",
 ]
 
@@ -128,6 +130,11 @@ def counters() -> Counters:
 def moment_s() -> float:
     """Return for how long a read may wait for others to go with it, in seconds: a request's latency."""
     return _traffic.link.latency_s
+
+
+def request_sizes() -> Sizes:
+    """Return how requests would be cut now."""
+    return _traffic.link.sizes()
 
 
 def reader(concurrency: int, cache: DiskCache | None = None) -> RangeReader:

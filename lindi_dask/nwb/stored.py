@@ -41,10 +41,11 @@ class StoredArray(BackendArray):
 
     @cached_property
     def _lazy(self) -> LazyArray:
-        return LazyArray(self._zarr)
+        return LazyArray(self.zarr)
 
     @cached_property
-    def _zarr(self) -> zarr.Array[Any]:
+    def zarr(self) -> zarr.Array[Any]:
+        """The array itself; nothing of it is read."""
         store = self._factory()
         store.references  # noqa: B018 - loaded first: what is wrong with them is our error, not zarr's
         store.check_readable(self._path)
@@ -56,7 +57,7 @@ class StoredArray(BackendArray):
     def _read(self, key: tuple[Any, ...]) -> Any:  # noqa: ANN401 - as above
         key = tuple(int(one) if isinstance(one, np.integer) else one for one in key)
         is_basic = all(isinstance(one, slice | int) for one in key)
-        values = self._lazy[key] if is_basic else self._zarr.oindex[key]
+        values = self._lazy[key] if is_basic else self.zarr.oindex[key]
         return np.asarray(values, self.dtype) if self.dtype.kind == "O" else values
 
     def __reduce__(self) -> tuple[Any, ...]:

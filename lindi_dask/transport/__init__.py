@@ -3,6 +3,7 @@
 Data plane only; leases come from `lindi_dask.archive`.
 """
 
+from lindi_dask.transport.adaptive import Sizes
 from lindi_dask.transport.batching import Batcher
 from lindi_dask.transport.compression import decompressed
 from lindi_dask.transport.counters import Counters, Counts
@@ -24,6 +25,7 @@ __all__ = [
     "PlannedRange",
     "RangeCache",
     "RangeReader",
+    "Sizes",
     "Start",
     "Traffic",
     "cache_of",
