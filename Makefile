@@ -26,10 +26,11 @@ format: $(VENV)/.installed-dev ## mend what can be mended by a program
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-test $(PEERS) ## reading, and opening references, beside others: some minutes
+bench: $(VENV)/.installed-test $(PEERS) ## reading, indexing and converting beside others: some minutes
 	BENCH_COMMAND='make $@' $(BIN)/python tests/bench/read.py
 	$(BIN)/python tests/bench/references.py
 	$(BIN)/python tests/bench/indexing.py
+	$(BIN)/python tests/bench/converting.py
 
 bench-full: $(VENV)/.installed-test $(PEERS) ## all that can be measured: half an hour and more
 	BENCH_COMMAND='make $@' $(BIN)/python tests/bench/read.py --full --write docs/benchmarks.md

@@ -73,7 +73,7 @@ class BlockCodec:
             whole[...] = self.fill[0]
             whole[tuple(map(slice, part.shape))] = part
         encoded = self.codec.encode(bits(part if part.shape == self.chunks else whole).data)
-        if not np.array_equal(bits(self._part(memoryview(encoded), extents)), bits(part)):
+        if not _is_same(bits(self._part(memoryview(encoded), extents)), bits(part)):
             raise ValueError("an encoded chunk does not decode to what it was")
         return encoded
 
@@ -136,6 +136,12 @@ class BlockCodec:
             extents = tuple(max(stop - start, 0) for start, stop in zip(starts, stops, strict=True))
             found.append((tuple(map(slice, starts, stops)), extents))
         return found
+
+
+def _is_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    words = len(one) // 8 * 8  # eight bytes at a time take an eighth of the time
+    same = np.array_equal(one[:words].view(np.uint64), other[:words].view(np.uint64))
+    return len(one) == len(other) and same and np.array_equal(one[words:], other[words:])
 
 
 def packed(pieces: Sequence[bytes | None]) -> list[bytes]:
