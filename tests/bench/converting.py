@@ -86,9 +86,8 @@ def main() -> None:
     pythons = Pythons("", options.peers, options.newest_peers)
     page, agrees, goals = Page(), True, list[Target]()
     with tempfile.TemporaryDirectory() as name, Archive(Path(name)) as archive:
-        page.say(
-            f"# Converting\n\n{described()} {NBYTES // ROW_NBYTES:,} x {CHANNELS} int16, {LATENCY_MS} ms, {THREADS} threads."
-        )
+        said = f"{NBYTES // ROW_NBYTES:,} x {CHANNELS} int16, {LATENCY_MS} ms, {THREADS} threads."
+        page.say(f"# Converting\n\n{described()} {said}")
         for chunk_nbytes in options.chunks:
             label = sized(chunk_nbytes)
             show(f"writing chunks of {label}")

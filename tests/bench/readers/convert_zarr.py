@@ -1,7 +1,7 @@
 """Others that convert: by dask, by xarray, or shard by shard in a loop, from a zarr array that a reader opens.
 
-Settings: `reader`, the module that opens it; `by`: "dask", "xarray" or "loop"; those of `zarr_settings`; `workers` as of
-`convert_ours`.
+Settings: `reader`, the module that opens it; `by`: "dask", "xarray" or "loop"; those of `zarr_settings`; `workers` as
+of `convert_ours`.
 """
 
 from __future__ import annotations
