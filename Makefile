@@ -36,6 +36,7 @@ bench-full: $(VENV)/.installed-test $(PEERS) ## all that can be measured: half a
 	BENCH_COMMAND='make $@' $(BIN)/python tests/bench/read.py --full --write docs/benchmarks.md
 	$(BIN)/python tests/bench/references.py --full
 	$(BIN)/python tests/bench/indexing.py
+	$(BIN)/python tests/bench/converting.py --full
 
 soak: $(VENV)/.installed-test ## read for minutes while requests fail, leases expire and workers are killed
 	$(BIN)/python tests/bench/soak.py

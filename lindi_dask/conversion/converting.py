@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lindi_dask.arrays import factory_of
 from lindi_dask.conversion.checking import check_objects, stale_documents
+from lindi_dask.conversion.collection import enter
 from lindi_dask.conversion.encoding import each
 from lindi_dask.conversion.executors import executor_of
 from lindi_dask.conversion.job import job_of
@@ -318,5 +320,7 @@ class _Converting:
             target.write(key, [document])
         if self._job.is_remote:
             target.remove(_MARK)
-        elif not self._job.is_published:
+            return
+        if not self._job.is_published:
             self._job.publish()
+        enter(Path(self._job.out), made_plan)

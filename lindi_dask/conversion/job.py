@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lindi_dask.conversion.collection import outermost
 from lindi_dask.conversion.ledger import events_of
 from lindi_dask.conversion.lock import holder_of
 from lindi_dask.conversion.plan import Plan
@@ -131,8 +132,10 @@ def job_of(out: str | os.PathLike[str], folder: str | os.PathLike[str] | None = 
     elif "://" in location[:16]:
         raise ConfigurationError(f"out: {location} is neither a path nor s3://bucket/prefix.")
     else:
-        location = str(Path(location).absolute())
-        default = Path(location).with_name(f".{Path(location).name}.lindi-job")
+        path = Path(location).absolute()
+        location, top = str(path), outermost(path)  # zarr would take the job's folder in a group for a node
+        name = "-".join([top.name, *path.relative_to(top).parts])
+        default = top.with_name(f".{name}.lindi-job")
     return Job(location, default if folder is None else Path(folder).absolute())
 
 

@@ -196,9 +196,13 @@ class Plan:
             for place in range(self.arrays[number].tasks):
                 yield number, place
 
+    def nodes(self) -> dict[str, Json]:
+        """Return the document of each node by its path, the root's without what is consolidated."""
+        return {**self.groups, **{array.path: array.document for array in self.arrays}}
+
     def documents(self) -> Iterator[tuple[str, bytes]]:
         """Yield the `zarr.json` of each node with its key: leaves first, the root's last."""
-        nodes = {**self.groups, **{array.path: array.document for array in self.arrays}}
+        nodes = self.nodes()
         for path in sorted(nodes, key=lambda path: (-path.count("/"), path)):
             if path:
                 yield f"{path}/zarr.json", _encoded(nodes[path])

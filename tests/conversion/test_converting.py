@@ -204,3 +204,29 @@ def test_a_plan_that_was_edited_is_refused(factory: ld.StoreFactory, tmp_path: P
     file.write_text(json.dumps(document))
     with pytest.raises(ld.errors.ConversionError, match="fingerprint does not fit"):
         ld.convert(factory, tmp_path / "out.zarr", resume=True, **options)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+def test_a_session_is_added_to_a_collection(factory: ld.StoreFactory, tmp_path: Path, options: dict[str, Any]) -> None:
+    collection = tmp_path / "collection.zarr"
+    root = zarr.create_group(collection)
+    root.create_group("mice").create_array("weights", data=np.arange(3))
+    zarr.consolidate_metadata(collection)
+    for name in ("mice/one", "mice/two"):
+        ld.convert(factory, collection / name, **options)
+    below = ("", "/a", "/a/data", "/a/times", "/words", "/empty")
+    expected = {"mice", "mice/weights"} | {f"mice/{name}{path}" for name in ("one", "two") for path in below}
+    for consolidated in (True, False):
+        group = zarr.open_group(collection, mode="r", use_consolidated=consolidated)
+        assert {path for path, _ in group.members(max_depth=None)} == expected
+    assert (tmp_path / ".collection.zarr-mice-two.lindi-job").is_dir()
+    found = zarr.open_array(collection, path="mice/two/a/data", mode="r")[...]
+    np.testing.assert_array_equal(found, zarr.open_array(collection / "mice/one", path="a/data", mode="r")[...])
+    ld.verify(collection / "mice/two", threads=2)
+    document = collection / "zarr.json"
+    before = document.read_bytes()
+    document.write_bytes(before.replace(b'"mice/two/words"', b'"mice/two/other"'))
+    ld.convert(factory, collection / "mice/two", resume=True, **options)
+    assert b'"mice/two/words"' in document.read_bytes()
+    with pytest.raises(JobConflict, match="is there already"):
+        ld.convert(factory, collection / "mice/two", **options)
