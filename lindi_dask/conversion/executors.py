@@ -8,7 +8,6 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psutil
-from distributed.system import MEMORY_LIMIT
 
 from lindi_dask import process
 from lindi_dask.errors import ConfigurationError
@@ -84,6 +83,13 @@ def executor_of(client: Client | None, threads: int | None) -> Executor:
     return Threads(cores + 1 if threads is None else threads)
 
 
+def _memory_limit() -> int:
+    """Return the memory that this machine, or the container, gives a process."""
+    from distributed.system import MEMORY_LIMIT  # noqa: PLC0415 - takes a third of a second, which not all have to wait
+
+    return int(MEMORY_LIMIT)
+
+
 class Threads:
     """Threads of this process.
 
@@ -97,7 +103,7 @@ class Threads:
         if type(threads) is not int or threads < 1:
             raise ConfigurationError(f"threads must be a whole number from 1 on, not {threads!r}.")
         self.threads = threads
-        self.task_memory = _SHARE * MEMORY_LIMIT / threads
+        self.task_memory = _SHARE * _memory_limit() / threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lindi-convert")
         self._ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
@@ -159,8 +165,9 @@ class Cluster:
     @property
     def task_memory(self) -> float:
         """Bytes that a task may take on the worker that has the least for each of its threads."""
-        shares = [(worker["memory_limit"] or MEMORY_LIMIT) / worker["nthreads"] for worker in self._workers().values()]
-        return _SHARE * min(shares, default=float(MEMORY_LIMIT))
+        limit = _memory_limit()
+        shares = [(worker["memory_limit"] or limit) / worker["nthreads"] for worker in self._workers().values()]
+        return _SHARE * min(shares, default=float(limit))
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self._client.scheduler_info()["workers"]
