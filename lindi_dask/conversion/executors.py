@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psutil
@@ -13,14 +14,13 @@ from lindi_dask import process
 from lindi_dask.errors import ConfigurationError
 from lindi_dask.lazy import give_up
 from lindi_dask.reporting import stats
+from lindi_dask.transport import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from distributed import Client
-
-    from lindi_dask.transport import Counts
 
     Outcome = tuple[Any, Any, BaseException | None]  # the item, what the function returned, what it raised
 
@@ -156,11 +156,15 @@ class Cluster:
         self._client = client
         self._ended: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._running: dict[int, Any] = {}
+        self._counts = Counts()
 
     @property
     def threads(self) -> int:
-        """How many threads the workers have, as things are now."""
-        return sum(worker["nthreads"] for worker in self._workers().values())
+        """How many threads the workers have, as things are now; none, where the scheduler does not answer."""
+        try:
+            return sum(worker["nthreads"] for worker in self._workers().values())
+        except OSError:
+            return 0
 
     @property
     def task_memory(self) -> float:
@@ -198,12 +202,17 @@ class Cluster:
         return bool(self._client.status == "running")
 
     def counts(self) -> Counts:
-        """Return what the workers have read."""
-        return stats(self._client)
+        """Return what the workers have read; while one of them is dying, what they had when it was last asked."""
+        with suppress(OSError):
+            self._counts = stats(self._client)
+        return self._counts
 
     def memory(self) -> dict[str, int]:
         """Return the memory of the workers, as the scheduler last heard of it."""
-        return {name: int(worker["metrics"]["memory"]) for name, worker in self._workers().items()}
+        try:
+            return {name: int(worker["metrics"]["memory"]) for name, worker in self._workers().items()}
+        except OSError:
+            return {}
 
     def close(self) -> None:
         """Give up what is under way."""

@@ -95,7 +95,7 @@ def test_a_client_that_is_killed_loses_what_was_under_way_at_most(
 ) -> None:
     out = tmp_path / "out.zarr"
     kept = 0
-    for at in sorted(random.Random().sample(range(1, SHARDS - AHEAD), 3)):
+    for at in sorted(random.Random().sample(range(1, SHARDS - 3 * AHEAD), 3)):
         process = start(refs, out)
         wait_until(at, out, process)
         process.kill()
@@ -175,7 +175,10 @@ def test_killed_workers_do_not_end_a_job(
     assert len(killed) == 3
     assert (done.made, done.failures) == (SHARDS, 0)
     assert tree(out) == undisturbed
-    assert requests <= SHARDS + len(killed) * 3
+    assert requests <= SHARDS + 3 * AHEAD  # and there may be hedges, where the machine is slow
+    written = b"".join([*tree(out).values(), *tree(job_of(out).folder).values()])
+    assert archive.owner_token.encode() not in written
+    assert b"X-Amz" not in written
     print(f"3 workers killed at {points}: {requests} requests for {SHARDS} objects")
 
 
@@ -188,16 +191,16 @@ def test_a_scheduler_that_is_killed_leaves_a_job_to_resume(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(running, "_PATIENCE_S", 2.0)
-    out = tmp_path / "out.zarr"
+    out, at = tmp_path / "out.zarr", random.Random().randrange(1, SHARDS - 2 * AHEAD)
     with scheduler_and_worker(tmp_path / "scheduler.json") as (scheduler, client):
 
         def kill(progress: Any) -> None:
-            if progress.done >= 5:
+            if progress.done >= at:
                 scheduler.kill()
 
         with pytest.raises(JobIncomplete, match="No worker of the cluster"):
             ld.convert(refs, out, client=client, progress=kill, **options)
-    assert 5 <= Status(job_of(out)).done < SHARDS
+    assert at <= Status(job_of(out)).done < SHARDS
     ld.convert(refs, out, resume=True, threads=4, **options)
     assert tree(out) == undisturbed
 
@@ -205,12 +208,12 @@ def test_a_scheduler_that_is_killed_leaves_a_job_to_resume(
 @contextmanager
 def scheduler_and_worker(file: Path) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
     """A scheduler, and a worker with two threads, each a process of its own."""
-    python = [sys.executable, "-m"]
-    where = ["--scheduler-file", str(file)]
-    scheduler = subprocess.Popen([*python, "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", *where])
-    worker = subprocess.Popen(
-        [*python, "distributed.cli.dask_worker", "--nthreads", "2", "--no-nanny", "--death-timeout", "5", *where]
-    )
+    where = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--no-dashboard"]
+    python: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    cli = [sys.executable, "-m"]
+    scheduler = subprocess.Popen([*cli, "distributed.cli.dask_scheduler", "--port", "0", *where], **python)
+    options = ["--nthreads", "2", "--no-nanny", "--death-timeout", "5"]
+    worker = subprocess.Popen([*cli, "distributed.cli.dask_worker", *options, *where], **python)
     try:
         with dask.config.set({"distributed.comm.timeouts.connect": "2s"}):
             client = Client(scheduler_file=str(file), timeout="20s")
@@ -231,42 +234,57 @@ def test_a_network_that_is_down_for_a_while(
     tree: Tree,
 ) -> None:
     out = tmp_path / "out.zarr"
-    outages = 0
+    points = sorted(random.Random().sample(range(1, SHARDS - AHEAD), 3))
+    left = list(points)
 
     def cut(progress: Any) -> None:
-        nonlocal outages
-        if progress.done >= 10 and not outages:
-            outages += 1
+        if left and progress.done >= left[0]:
+            left.pop(0)
             archive.stop()
-            time.sleep(1)
+            time.sleep(0.5)
             archive.start()
 
     done = ld.convert(refs, out, threads=2, progress=cut, **options)
-    assert (outages, done.failures) == (1, 0)
+    assert not left
+    assert done.failures == 0
     assert tree(out) == undisturbed
+    print(f"down at {points}")
 
 
-def test_a_full_disk_ends_a_job_cleanly(
+def test_a_disk_that_gets_full_ends_a_job_cleanly(
     refs: Path, tmp_path: Path, options: dict[str, Any], undisturbed: dict[str, bytes], tree: Tree
 ) -> None:
     out = tmp_path / "out.zarr"
-    with no_file_larger_than(10_000), pytest.raises(JobIncomplete, match=r"0 of 40 .*Make room.* resume") as full:
-        ld.convert(refs, out, threads=2, **options)
-    assert (full.value.done, full.value.total) == (0, SHARDS)
-    with no_file_larger_than(400), pytest.raises(JobIncomplete, match="Make room"):  # not even for the ledger
-        ld.convert(refs, out, resume=True, threads=2, **options)
-    assert not out.exists()
-    assert not list(tmp_path.rglob("*.lindi-part"))
-    ld.convert(refs, out, resume=True, threads=4, **options)
+    kept = 0
+    for at in (0, *sorted(random.Random().sample(range(1, SHARDS - AHEAD), 3))):
+        with no_file_larger_than(10_000) as fill:
+
+            def filled(progress: Any, at: int = at, fill: Any = fill) -> None:
+                if progress.done >= at:
+                    fill()
+
+            with pytest.raises(JobIncomplete, match=r" of 40 objects are done\..*Make room.* resume") as full:
+                ld.convert(refs, out, threads=2, resume=at > 0, progress=filled, **options)
+        assert full.value.total == SHARDS
+        assert max(at, kept) <= full.value.done == Status(job_of(out)).done
+        assert not out.exists()
+        assert not list(tmp_path.rglob("*.lindi-part"))
+        kept = full.value.done
+    with no_file_larger_than(400) as fill:
+        fill()  # there is no room for the ledger, either
+        with pytest.raises(JobIncomplete, match="Make room"):
+            ld.convert(refs, out, resume=True, threads=2, **options)
+    done = ld.convert(refs, out, resume=True, threads=4, **options)
+    assert done.kept == kept
     assert tree(out) == undisturbed
 
 
 @contextmanager
-def no_file_larger_than(nbytes: int) -> Iterator[None]:
+def no_file_larger_than(nbytes: int) -> Iterator[Callable[[], None]]:
+    """Give a function from whose call on no file can get larger."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
     try:
-        yield
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
