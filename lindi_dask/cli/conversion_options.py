@@ -95,7 +95,7 @@ def connected(
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads or 2,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,

@@ -290,7 +290,7 @@ class _Converting:
 
     def _incomplete(self, failure: str) -> JobIncomplete:
         recorder = self._recorder
-        done, total = (0, 0) if recorder is None else (len(recorder.stored), recorder.total)
+        done, total = (0, 0) if recorder is None else (recorder.recorded, recorder.total)
         told = "" if recorder is None else f"{done:,} of {total:,} objects are done. "
         return JobIncomplete(
             f"{told}{failure} When that is mended, resume the job: what is done is kept.",

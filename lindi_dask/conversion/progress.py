@@ -90,6 +90,7 @@ class Recorder:
         self.stored: dict[Shard, Stored] = dict(kept)
         self.set_aside: dict[str, str] = {}
         self.failures = 0
+        self.recorded = len(kept)  # objects that the ledger has on the disk
         self._plan, self._ledger, self._executor, self._tell = plan, ledger, executor, progress
         self._before = Counts()
         self._counts = Counts()
@@ -106,7 +107,7 @@ class Recorder:
         self._before = self._executor.counts()
         who = {"host": platform.node(), "pid": os.getpid(), "threads": self._executor.threads}
         self._ledger.add("started", plan=self._plan.fingerprint, kept=len(self.stored), **who)
-        self._ledger.flush()
+        self._flush()
         self._report(is_ended=False)
         return self
 
@@ -118,7 +119,7 @@ class Recorder:
         outcome = {"done": len(self.stored), "set_aside": len(self.set_aside), "failures": self.failures}
         self._ledger.add("ended", **outcome, error=None if kind is None else kind.__name__)
         with suppress(OSError):  # what has no room any more is known by now
-            self._ledger.flush()
+            self._flush()
         self._report(is_ended=True)
 
     def done(self, shard: Shard, result: Made) -> None:
@@ -149,8 +150,12 @@ class Recorder:
         if now - self._sampled >= _SAMPLE_S:
             self._sampled = now
             self._sample()
-        self._ledger.flush()
+        self._flush()
         self._report(is_ended=False)
+
+    def _flush(self) -> None:
+        self._ledger.flush()
+        self.recorded = len(self.stored)
 
     def _sample(self) -> None:
         self._counts = self._executor.counts() - self._before

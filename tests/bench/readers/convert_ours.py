@@ -19,7 +19,9 @@ def open_array(given: Given, settings: Settings) -> tuple[ld.StoreFactory, Any]:
     if "workers" in settings:
         from distributed import Client, LocalCluster  # noqa: PLC0415 - where it is wanted
 
-        client = Client(LocalCluster(n_workers=settings["workers"], threads_per_worker=2, dashboard_address=None))
+        client = Client(
+            LocalCluster(n_workers=settings["workers"], threads_per_worker=2, dashboard_address="127.0.0.1:0")
+        )
     return ld.StoreFactory(given.lindi, instances={"local": given.api_url}), client
 
 

@@ -24,7 +24,9 @@ def open_array(given: Given, settings: Settings) -> tuple[Any, str, Any]:
     if "workers" in settings:
         from distributed import Client, LocalCluster  # noqa: PLC0415 - where it is wanted
 
-        client = Client(LocalCluster(n_workers=settings["workers"], threads_per_worker=2, dashboard_address=None))
+        client = Client(
+            LocalCluster(n_workers=settings["workers"], threads_per_worker=2, dashboard_address="127.0.0.1:0")
+        )
     array = importlib.import_module(f"readers.{settings['reader']}").open_array(given, settings)
     return array, settings["by"], client
 
