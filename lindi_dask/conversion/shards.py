@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["BlockCodec", "bits", "packed", "unpacked"]
 
 _EMPTY: Final = 2**64 - 1  # offset and length of a chunk that is left out
+_AT_ONCE: Final = 8  # chunks that are decoded side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +95,30 @@ class BlockCodec:
             return False  # most often the first element tells
         return bool((bits(part).reshape(-1, len(fill)) == fill).all())
 
-    def decode(self, stored: bytes, shape: tuple[int, ...], each: Map) -> NDArray[Any]:
-        """Return the block of some shape that an object holds.
+    def decode(self, stored: bytes, shape: tuple[int, ...], each: Map) -> Iterator[NDArray[Any]]:
+        """Yield the block of some shape that an object holds, some rows at a time.
 
         Raises
         ------
         ValueError
             If the object is damaged; or what a codec's library raises then.
         """
-        block = np.empty(shape, self.dtype)
-
-        def place(chunk: tuple[Chunk, memoryview | None]) -> None:
-            (where, extents), held = chunk
-            block[where] = self._part(held, extents)
-
-        for _ in each(place, zip(self._chunks(shape), self._pieces(stored), strict=True)):
-            pass
-        return block
+        held = list(zip(self._chunks(shape), self._pieces(stored), strict=True))
+        if not shape:
+            yield np.asarray(self._part(held[0][1], ()))
+            return
+        beside = math.prod((self.counts or (1,))[1:])  # chunks in a row of them
+        step = -(-_AT_ONCE // beside) * beside
+        for first in range(0, len(held), step):
+            chunks = held[first : first + step]
+            top = chunks[0][0][0][0].start
+            rows = sum(extents[0] for (_, extents), _ in chunks[::beside])
+            block = np.empty((rows, *shape[1:]), self.dtype)
+            parts = each(lambda one: self._part(one[1], one[0][1]), chunks)
+            for ((where, extents), _), part in zip(chunks, parts, strict=True):
+                at = where[0].start - top
+                block[(slice(at, at + extents[0]), *where[1:])] = part
+            yield block
 
     def _part(self, held: memoryview | None, extents: tuple[int, ...]) -> NDArray[Any]:
         if held is None:
