@@ -117,7 +117,7 @@ def begun(requests: Iterable[Request]) -> Counter[str]:
 def test_40_embargoed_assets_are_indexed_once_each_though_a_worker_and_the_client_are_killed(
     archive: EmbeddedArchive, sessions: list[Path], tmp_path: Path
 ) -> None:
-    archive.latency_s = 0.1
+    archive.latency_s = 0.06
     assets = add(archive, sessions)
     faults = [archive.inject(Fault(plane="api", kind="status", times=None, probability=0.05))]
     faults += [archive.inject(Fault(plane="s3", kind=kind, times=None, probability=0.0125, seed=seed))
