@@ -17,6 +17,7 @@ from lindi_dask.batch.ledger import Ledger, events_of
 from lindi_dask.batch.lock import JobLock
 from lindi_dask.batch.plan import ENDINGS, FAILED, Failure, dues_of, last_of
 from lindi_dask.batch.running import Progress, Run
+from lindi_dask.batch.writing import writing
 from lindi_dask.catalogue import check_catalogue, write_catalogue
 from lindi_dask.errors import ConfigurationError
 from lindi_dask.factory import concurrency_of, policy_of
@@ -132,7 +133,8 @@ def index_dandiset(
     def listed() -> list[AssetInfo]:
         return list_assets(address, instances=dict(own))
 
-    with job.made(), JobLock(job.lock):
+    job.make()
+    with JobLock(job.lock):
         job.tidy()
         found = listed()
         infos = [info for info in found if info.blob is not None]
@@ -147,7 +149,8 @@ def index_dandiset(
         failures = {info.path: _failure(last[info.path]) for info in infos if last[info.path]["event"] == FAILED}
         cards = [partial(job.card, info) for info in infos if info.path not in failures]
         reasons = {path: failure.reason for path, failure in failures.items()}
-        write_catalogue(job.table, job.page, address, cards, reasons)
+        with writing(job.folder):
+            write_catalogue(job.table, job.page, address, cards, reasons)
     return DandisetIndex(
         folder=job.folder,
         total=len(infos),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -12,13 +11,13 @@ import orjson
 import zstandard
 
 from lindi_dask.batch.plan import place_of
+from lindi_dask.batch.writing import writing
 from lindi_dask.errors import ConfigurationError
 from lindi_dask.factory import StoreFactory
 from lindi_dask.refs import SourceTable
 from lindi_dask.saving import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from lindi_dask.batch.asset_task import Indexed
@@ -51,25 +50,19 @@ class JobFolder:
         self._cards = folder / ".job" / "cards"
         self._ending = ending
 
-    @contextmanager
-    def made(self) -> Iterator[None]:
-        """Make the folder; within the block, that it can't be written is a `ConfigurationError`."""
-        failure = None
-        try:
+    def make(self) -> None:
+        """Make the folder; `ConfigurationError` if that can't be done."""
+        with writing(self.folder):
             self.lock.parent.mkdir(parents=True, exist_ok=True)
-            yield
-        except OSError as error:
-            failure = ConfigurationError(f"{self.folder} can't be written ({error.strerror or error}).")
-        if failure is not None:
-            raise failure
 
     def tidy(self) -> None:
-        """Remove what was being written when an earlier run died."""
-        for path in [path for path in self.folder.rglob(".*.part") if _UNFINISHED.search(path.name)]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        """Remove what was being written when an earlier run died; under the lock."""
+        with writing(self.folder):
+            for path in [path for path in self.folder.rglob(".*.part") if _UNFINISHED.search(path.name)]:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def references(self, info: AssetInfo) -> Path:
         """Return where the references of an asset are; `ConfigurationError` if its path can't be that of a file."""
@@ -113,16 +106,11 @@ class JobFolder:
             "size": info.size,
             "references": path.relative_to(self.folder).as_posix(),
         }
-        failure = None
-        try:
+        with writing(path):
             for folder in (path.parent, self._card(info).parent):
                 folder.mkdir(parents=True, exist_ok=True)
             references.save(path, form=form, skip_unreadable=True)
             write_file(self._card(info), [zstandard.compress(orjson.dumps({**card, **known}))])
-        except OSError as error:
-            failure = ConfigurationError(f"{path} can't be written ({error.strerror or error}).")
-        if failure is not None:
-            raise failure
 
     def card(self, info: AssetInfo) -> dict[str, Any]:
         """Return the card of an asset that is done."""

@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from lindi_dask.batch.writing import writing
 from lindi_dask.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
         self._clock = clock
-        self._file = path.open("ab+", buffering=0)
-        self._cut_torn_line()
+        with writing(path):
+            self._file = path.open("ab+", buffering=0)
+            self._cut_torn_line()
 
     def _cut_torn_line(self) -> None:
         """Remove what was being written when its process died."""
@@ -74,16 +77,24 @@ class Ledger:
             self._file.truncate(keep)
 
     def add(self, event: str, **what: Any) -> None:  # noqa: ANN401 - whatever JSON takes
-        """Append an event.
+        """Append an event, all of it or nothing.
 
         Raises
         ------
-        OSError
+        ConfigurationError
             If there is no room.
         """
         line = {"t": round(self._clock(), 3), "event": event, **what}
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        os.fsync(self._file.fileno())
+        end = self._file.seek(0, os.SEEK_END)
+        with writing(self._path):
+            try:
+                data = memoryview(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+                while data:
+                    data = data[self._file.write(data) :]
+                os.fsync(self._file.fileno())
+            except BaseException:
+                self._file.truncate(end)
+                raise
 
     def __enter__(self) -> Self:
         return self

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from lindi_dask.batch.writing import writing
 from lindi_dask.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["JobLock"]
+
+_log = logging.getLogger(__name__)
 
 _BEAT_S: Final = 5.0
 _DEAD_AFTER_S: Final = 60.0  # without a beat, of a process on another machine
@@ -45,12 +49,15 @@ class JobLock:
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with writing(self._path):
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         held, who = _elsewhere(self._handle)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             held = True
+        except OSError as error:
+            _log.warning("%s: this file system has no locks (%s); see that only one run uses it.", self._path, error)
         if held:
             os.close(self._handle)
             raise ConfigurationError(

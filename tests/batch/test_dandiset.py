@@ -170,6 +170,20 @@ def test_two_runs_in_one_folder_at_a_time_are_refused(
     assert run().done == len(assets)
 
 
+def test_a_folder_that_can_not_be_written_is_named(
+    assets: list[Asset], run: Callable[..., DandisetIndex], tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_bytes(b"a file")
+    with pytest.raises(ConfigurationError, match=r"out can't be written \(Not a directory\)"):
+        run()
+    (tmp_path / "out").unlink()
+    (tmp_path / "out" / "sub-1").mkdir(parents=True)
+    (tmp_path / "out" / "sub-2").write_bytes(b"in the way of one asset")
+    index = run(attempts=1)
+    assert index.done == len(assets) - 1
+    assert "can't be written" in index.failures[assets[2].path].reason
+
+
 def test_what_a_run_that_died_was_writing_is_removed(
     assets: list[Asset], run: Callable[..., DandisetIndex], tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -36,6 +38,23 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     path.write_bytes(b'{"t": 1, "event": "done"}\n' + line)
     with pytest.raises(ConfigurationError, match="damaged in line 2"):
         list(events_of(path))
+
+
+def test_an_event_that_has_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path) as ledger:
+        ledger.add("done", path="a")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+        try:
+            with pytest.raises(ConfigurationError, match=r"ledger\.jsonl can't be written \(File too large\)"):
+                ledger.add("done", path="b")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        ledger.add("done", path="c")
+    assert [event["path"] for event in events_of(path)] == ["a", "c"]
 
 
 HOLD = """
