@@ -173,7 +173,7 @@ class Cluster:
         self._check()
         try:
             workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1).get("workers", {})
-        except OSError:
+        except (OSError, RuntimeError, CancelledError):  # it may be lost at any point of the asking
             pass
         else:
             return workers

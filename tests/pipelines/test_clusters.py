@@ -14,6 +14,8 @@ import trustme
 from clusters import CLUSTER, cluster_of
 from settings import table_of
 
+from lindi_dask.batch.asset_task import Reading
+from lindi_dask.batch.executors import Cluster
 from lindi_dask.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -71,17 +73,17 @@ def test_jobs_of_slurm_are_workers_and_have_no_key(jobs: Path, monkeypatch: pyte
 
 
 @contextmanager
-def scheduler(*options: str) -> Iterator[str]:
-    """Start a scheduler, and return its address as it says it."""
-    program = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_scheduler", *options], stderr=subprocess.PIPE, text=True
+def running(program: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a program of dask's, and return the address that it says it has."""
+    started = subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.{program}", *arguments], stderr=subprocess.PIPE, text=True
     )
     try:
-        assert program.stderr is not None
-        yield next(line.split()[-1] for line in program.stderr if "Scheduler at" in line)
+        assert started.stderr is not None
+        yield started, next(line.split()[-1] for line in started.stderr if " at: " in line)
     finally:
-        program.terminate()
-        program.communicate(timeout=30)
+        started.terminate()
+        started.communicate(timeout=30)
 
 
 @pytest.mark.timeout(120)
@@ -94,7 +96,10 @@ def test_a_scheduler_that_runs_already_is_found_by_its_address_and_certificates(
         part.write_to_path(tmp_path / "cert", append=number > 0)
     files = {name: str(tmp_path / name) for name in ("ca_file", "cert", "key")}
     options = [f"--tls-{name.replace('_', '-')}={path}" for name, path in files.items()]
-    with scheduler("--host=tls://127.0.0.1", "--port=0", "--no-dashboard", *options) as address:
+    with running("dask_scheduler", "--host=tls://127.0.0.1", "--port=0", "--no-dashboard", *options) as (
+        program,
+        address,
+    ):
         said: list[str] = []
         with (
             pytest.raises(UnavailableError, match=r"No worker came within 0.5 s .* start `dask worker"),
@@ -106,6 +111,23 @@ def test_a_scheduler_that_runs_already_is_found_by_its_address_and_certificates(
             cluster_of(table(kind="address", address=address.replace("tls://", "tcp://"), wait="1 s"), said.append),
         ):
             pass
+        with (
+            running("dask_worker", address, "--nthreads=1", "--no-nanny", *options),
+            cluster_of(table(kind="address", address=address, tls=files), said.append) as client,
+        ):
+            assert client.submit(lambda: 6 * 7).result(timeout=30) == 42
+            executor = Cluster(client, Reading((), (), 1), 1)
+            assert executor.window() == 2 * 1 + 8
+            program.kill()
+            with pytest.raises(UnavailableError, match="scheduler does not answer"):
+                wait_for_the_end(executor)
+            executor.close()
+
+
+def wait_for_the_end(executor: Cluster) -> None:
+    for _ in range(300):
+        executor.event(0.1)
+        executor.window()
 
 
 # A cluster of distributed's that was not made to its end complains of it when it is collected
