@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Clusters of distributed's that were not made to their end, or lost, complain of it when they are collected
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 # As slurm does: the script is copied, and the job inherits the environment of who submits it
 SBATCH = """#!/bin/sh
 cp "$1" "$JOBS/script"
@@ -36,6 +40,13 @@ for pid in "$@"; do kill -TERM -- "-$pid"; done
 
 def table(**keys: Any) -> dict[str, Any]:
     return table_of(keys, CLUSTER, "[cluster]")
+
+
+@pytest.fixture(autouse=True)
+def _collect_here() -> Iterator[None]:
+    """Collect what a test leaves before the next one starts, which would be blamed for it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -130,8 +141,6 @@ def wait_for_the_end(executor: Cluster) -> None:
         executor.window()
 
 
-# A cluster of distributed's that was not made to its end complains of it when it is collected
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
