@@ -6,6 +6,7 @@ import functools
 import operator
 import os
 import platform
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lindi_dask import process
@@ -14,7 +15,7 @@ from lindi_dask.transport import Counts
 if TYPE_CHECKING:
     from distributed import Client, Scheduler
 
-__all__ = ["stats"]
+__all__ = ["stats", "stats_by_process"]
 
 
 def stats(client: Client | None = None) -> Counts:
@@ -36,13 +37,16 @@ def stats(client: Client | None = None) -> Counts:
     """
     if client is None:
         return process.counters().counts()
+    return functools.reduce(operator.add, stats_by_process(client).values(), Counts())
+
+
+def stats_by_process(client: Client) -> dict[tuple[str, int], Counts]:
+    """Return what each process of a cluster has read so far, by host and pid; of the lease broker, by its name."""
     # Workers may be threads of one process
-    by_process = dict(client.run(_own).values())
-    try:
-        of_broker: Counts = client.run_on_scheduler(_of_broker)
-    except ImportError:  # a scheduler without this package has no broker
-        of_broker = Counts()
-    return functools.reduce(operator.add, by_process.values(), of_broker)
+    by_process: dict[tuple[str, int], Counts] = dict(client.run(_own).values())
+    with suppress(ImportError):  # a scheduler without this package has no broker
+        by_process[process.BROKER, 0] = client.run_on_scheduler(_of_broker)
+    return by_process
 
 
 def _of_broker(dask_scheduler: Scheduler) -> Counts:

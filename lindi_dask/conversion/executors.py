@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import queue
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -13,7 +15,7 @@ import psutil
 from lindi_dask import process
 from lindi_dask.errors import ConfigurationError
 from lindi_dask.lazy import give_up
-from lindi_dask.reporting import stats
+from lindi_dask.reporting import stats_by_process
 from lindi_dask.transport import Counts
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ class Cluster:
         self._client = client
         self._ended: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._running: dict[int, Any] = {}
-        self._counts = Counts()
+        self._counts: dict[tuple[str, int], Counts] = {}
 
     @property
     def threads(self) -> int:
@@ -202,10 +204,10 @@ class Cluster:
         return bool(self._client.status == "running")
 
     def counts(self) -> Counts:
-        """Return what the workers have read; while one of them is dying, what they had when it was last asked."""
-        with suppress(OSError):
-            self._counts = stats(self._client)
-        return self._counts
+        """Return what the workers have read; those that are gone, up to when this was last asked."""
+        with suppress(OSError):  # while one of them is dying
+            self._counts |= stats_by_process(self._client)
+        return functools.reduce(operator.add, self._counts.values(), Counts())
 
     def memory(self) -> dict[str, int]:
         """Return the memory of the workers, as the scheduler last heard of it."""

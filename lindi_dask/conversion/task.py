@@ -10,6 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
+from lindi_dask import process
 from lindi_dask.conversion.by_zarr import encoded_by_zarr
 from lindi_dask.conversion.codecs import checksummed
 from lindi_dask.conversion.encoding import block_codec, digest_of, digest_of_pieces, each, stored_digest
@@ -60,6 +63,10 @@ class Made:
     """of waiting for the source (`read`), `encode`, `write`, and reading back (`check`)"""
     process: str
     """that made it: host and pid"""
+    memory: int
+    """bytes that the process took, the most of the ends of the steps"""
+    counts: dict[str, int]
+    """what the process read meanwhile, for other tasks of it, too; by names of `Counts`"""
 
 
 def make(work: Work, array: ArrayPlan, place: int) -> Made:
@@ -123,6 +130,7 @@ def _copied(work: Work, array: ArrayPlan, place: int) -> Made:
     return _written(work.target, array.place_key(place), parts, digest, clock)
 
 
+_COUNTS: Final = ("requests", "bytes_fetched", "exchanges", "renewals", "refusals", "retries", "hedges")
 _WAYS: Final = {"native": _encoded, "zarr": _encoded_by_zarr, "copy": _copied}
 
 
@@ -137,14 +145,17 @@ def _written(location: str, key: str, parts: Sequence[bytes] | None, digest: str
         if not target.holds(key, parts):
             raise WrittenWrong(f"{key} is not what was written, as it is read back.", key=key)
         clock.lap("check")
-    return Made(nbytes, digest, clock.seconds, f"{platform.node()}:{os.getpid()}")
+    who = f"{platform.node()}:{os.getpid()}"
+    return Made(nbytes, digest, clock.seconds, who, clock.memory, clock.counts())
 
 
 class Clock:
-    """Seconds of the steps of a task."""
+    """What a task takes: seconds of its steps, memory and requests of its process."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(("read", "encode", "write", "check"), 0.0)
+        self.memory = 0
+        self._before = process.counters().counts()
         self._at = time.perf_counter()
 
     def lap(self, step: str) -> None:
@@ -152,3 +163,9 @@ class Clock:
         now = time.perf_counter()
         self.seconds[step] = round(self.seconds[step] + now - self._at, 4)
         self._at = now
+        self.memory = max(self.memory, int(psutil.Process().memory_info().rss))
+
+    def counts(self) -> dict[str, int]:
+        """Return what the process has read since the task began."""
+        since = process.counters().counts() - self._before
+        return {name: getattr(since, name) for name in _COUNTS}
