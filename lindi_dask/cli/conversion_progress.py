@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lindi_dask.cli.conversion_words import progress_as_json, progress_line
+from lindi_dask.cli.conversion_words import progress_as_json, progress_line, progress_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,14 +57,15 @@ def _bars() -> Iterator[Show]:
     except ModuleNotFoundError:  # without bars: lines
         yield _lines(lambda progress: click.echo(progress_line(progress), err=True), every_s=_EVERY_S)
         return
-    columns = rich.BarColumn(), rich.TextColumn("{task.description}")
+    columns = rich.TextColumn("{task.description}"), rich.BarColumn(20), rich.TextColumn("{task.fields[told]}")
     bars = rich.Progress(*columns, console=Console(stderr=True), transient=True)
     with bars:
-        task = bars.add_task("", total=None)
+        nbytes, objects = (bars.add_task(name, total=None, told="") for name in ("bytes", "objects"))
 
         def show(progress: Progress) -> None:
-            bars.update(
-                task, total=progress.total_nbytes, completed=progress.nbytes, description=progress_line(progress)
-            )
+            done, of_bytes, events = progress_parts(progress)
+            bars.update(nbytes, total=progress.total_nbytes, completed=progress.nbytes, told=of_bytes)
+            told = f"{done}, {events}" if events else done
+            bars.update(objects, total=progress.total, completed=progress.done, told=told)
 
         yield show

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lindi_dask.cli.terminal import Look, Span
     from lindi_dask.conversion import ArrayPlan, Plan, Progress
 
-__all__ = ["duration_text", "plan_as_json", "plan_lines", "progress_as_json", "progress_line"]
+__all__ = ["duration_text", "plan_as_json", "plan_lines", "progress_as_json", "progress_line", "progress_parts"]
 
 _HEADINGS: Final = ("array", "shape", "chunks", "shards", "codecs", "objects", "size", "to fetch", "memory")
 _THREADS: Final = 4  # that the time is told for
@@ -93,29 +93,29 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 def progress_line(progress: Progress) -> str:
     """Return how far a job is, in one line."""
-    parts = [
-        f"{progress.done:,} of {progress.total:,} objects",
-        f"{size_text(progress.nbytes)} of {size_text(progress.total_nbytes)}",
-        f"{size_text(round(progress.rate))}/s",
-    ]
+    objects, nbytes, events = progress_parts(progress)
+    return ", ".join(filter(None, (f"{objects} objects", nbytes, events)))
+
+
+def progress_parts(progress: Progress) -> tuple[str, str, str]:
+    """Return how many objects are done, how many bytes (with their rate, and the time left), and what went wrong."""
+    nbytes = f"{size_text(progress.nbytes)} of {size_text(progress.total_nbytes)}, {size_text(round(progress.rate))}/s"
     if progress.seconds_left is not None and not progress.is_ended:
-        parts.append(f"{duration_text(progress.seconds_left)} left")
+        nbytes += f", {duration_text(progress.seconds_left)} left"
     counts = progress.counts
-    parts += filter(
-        None,
-        (
-            counted(counts.renewals, "renewal"),
-            counted(counts.retries, "retry").replace("retrys", "retries"),
-            counted(progress.failures, "failed attempt"),
-            f"{progress.set_aside:,} set aside" if progress.set_aside else "",
-        ),
+    events = (
+        counted(counts.renewals, "renewal"),
+        counted(counts.retries, "retry").replace("retrys", "retries"),
+        counted(progress.failures, "failed attempt"),
+        f"{progress.set_aside:,} set aside" if progress.set_aside else "",
     )
-    return ", ".join(parts)
+    return f"{progress.done:,} of {progress.total:,}", nbytes, ", ".join(filter(None, events))
 
 
 def progress_as_json(progress: Progress) -> dict[str, Any]:
     """Return how far a job is, for programs."""
-    return {"event": "progress", **dataclasses.asdict(progress), "rate": progress.rate}
+    told = dataclasses.asdict(progress)
+    return {"event": "progress", **told, "rate": progress.rate, "seconds_left": progress.seconds_left}
 
 
 def duration_text(seconds: float) -> str:
