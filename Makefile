@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NEWEST ?= $(shell for python in python3.13 python3.12; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 PEERS = .venv-lindi/.installed .venv-peers/.installed $(if $(NEWEST),.venv-newest-peers/.installed)
 
-.PHONY: demo test check format bench bench-full soak clean
+.PHONY: demo test check format bench bench-full soak report-look clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo ## do the main job against the embedded archive: offline, without credentials
@@ -40,6 +40,11 @@ bench-full: $(VENV)/.installed-test $(PEERS) ## all that can be measured: half a
 
 soak: $(VENV)/.installed-test ## read for minutes while requests fail, leases expire and workers are killed
 	$(BIN)/python tests/bench/soak.py
+
+report-look: $(VENV)/.installed-test ## open a conversion's report in a browser; pictures of it in build/report-look
+	-command -v chromium || apt-get install --yes --no-install-recommends chromium
+	mkdir -p build
+	$(BIN)/python -m pytest tests/cli/test_report.py -k browser --basetemp build/report-look
 
 clean: ## remove what the other chores made
 	rm -rf $(VENV) .venv-lindi .venv-peers .venv-newest-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist lindi-dask-demo

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lindi_dask.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from distributed import Client
 
-__all__ = ["connected", "job_option", "layout_of", "layout_options", "worker_options"]
+__all__ = ["connected", "job_option", "layout_of", "layout_options", "profiled", "worker_options"]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -102,3 +106,17 @@ def connected(
         distribute(client),
     ):
         yield client, None
+
+
+def profiled(client: Client | None, file: str | None) -> AbstractContextManager[object]:
+    """Return what writes dask's own report of a cluster at its end, if a file is named for it."""
+    if file is None:
+        return nullcontext()
+    if client is None:
+        raise click.UsageError("--performance-report is of a dask cluster: add --workers or --scheduler.")
+    if importlib.util.find_spec("bokeh") is None:
+        raise ConfigurationError("--performance-report needs bokeh: pip install 'bokeh>=3.4'")
+    from distributed import performance_report  # noqa: PLC0415 - takes a while
+
+    report: AbstractContextManager[object] = performance_report(filename=file, mode="inline")
+    return report

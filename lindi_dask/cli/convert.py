@@ -8,11 +8,19 @@ from typing import Any
 
 import click
 
-from lindi_dask.cli.conversion_options import connected, job_option, layout_of, layout_options, worker_options
+from lindi_dask.cli.conversion_options import (
+    connected,
+    job_option,
+    layout_of,
+    layout_options,
+    profiled,
+    worker_options,
+)
 from lindi_dask.cli.conversion_progress import shown
 from lindi_dask.cli.options import access_options
 from lindi_dask.cli.plan import draw_plan
 from lindi_dask.cli.wording import counted, size_text
+from lindi_dask.errors import LindiError
 
 __all__ = ["convert"]
 
@@ -25,6 +33,12 @@ __all__ = ["convert"]
 @job_option
 @access_options
 @click.option("--resume", is_flag=True, help="Go on with a job that was begun, or check and mend an output.")
+@click.option("--report", metavar="FILE.html", help="Write what `report` does there at the end, done or not.")
+@click.option(
+    "--performance-report",
+    metavar="FILE.html",
+    help="Write dask's own report of its cluster there; its icon comes from the web.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show the plan, as `plan` does.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line: progress, and what was done.")
 def convert(
@@ -41,6 +55,8 @@ def convert(
     scheduler: str | None,
     job: str | None,
     resume: bool,
+    report: str | None,
+    performance_report: str | None,
     dry_run: bool,
     as_json: bool,
     **access: Any,  # noqa: ANN401 - what access_options adds
@@ -69,11 +85,14 @@ def convert(
             draw_plan(make_plan(refs, **asked), as_json=as_json)
             return
         try:
-            with shown(as_json=as_json) as progress:
+            with profiled(client, performance_report), shown(as_json=as_json) as progress:
                 done = run(refs, out, resume=resume, job=job, progress=progress, **asked)
         except KeyboardInterrupt:
             click.echo("What is done is kept: the same command with --resume goes on.", err=True)
             raise
+        finally:
+            if report is not None:
+                _write_report(out, job, report)
     if as_json:
         told = {one.name: getattr(done, one.name) for one in dataclasses.fields(done) if one.name != "plan"}
         click.echo(json.dumps({"event": "converted", **told}))
@@ -83,3 +102,15 @@ def convert(
         f"Converted {counted(len(done.plan.arrays), 'array')}: {done.made:,} objects made{kept}, "
         f"{size_text(done.nbytes)} in {done.out}, each read back and compared, in {done.seconds:.1f} s."
     )
+
+
+def _write_report(out: str, job: str | None, file: str) -> None:
+    """Write the report; that it can't be is said, and changes nothing of how the job ended."""
+    from lindi_dask.cli.job_report import write_report  # noqa: PLC0415 - only where it is asked for
+
+    try:
+        path = write_report(out, job, file)
+    except LindiError as error:
+        click.echo(f"There is no report: {error}", err=True)
+    else:
+        click.echo(f"The report is {path}", err=True)

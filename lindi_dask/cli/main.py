@@ -17,6 +17,7 @@ from lindi_dask.cli.info import info
 from lindi_dask.cli.ls import ls
 from lindi_dask.cli.plan import plan
 from lindi_dask.cli.refresh import refresh
+from lindi_dask.cli.report import report
 from lindi_dask.cli.status import status
 from lindi_dask.cli.verify import verify
 from lindi_dask.errors import (
@@ -59,6 +60,7 @@ commands.add_command(info)
 commands.add_command(ls)
 commands.add_command(plan)
 commands.add_command(refresh)
+commands.add_command(report)
 commands.add_command(status)
 commands.add_command(verify)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lindi_dask.factory import StoreFactory
     from lindi_dask.refs import References
 
-__all__ = ["compare", "document_differences"]
+__all__ = ["compare", "document_differences", "opened_output"]
 
 _SAME: Final = ("shape", "data_type", "fill_value", "dimension_names", "attributes")
 _CAN_MISS: Final = any(one.name == "read_missing_chunks" for one in fields(ArrayConfig))  # zarr 3.2 and newer
@@ -70,8 +70,7 @@ def compare(
         Whether there has to be one, and missing is an error.
     """
     region = array.region(place) if array.shape else ()
-    config: Any = {"read_missing_chunks": False} if _CAN_MISS and is_stored else None
-    output = zarr.open_array(_output(location), path=array.path, mode="r", zarr_format=3, config=config)
+    output = opened_output(location, array.path, is_stored=is_stored)
     if hdf5 is not None and array.itemsize is not None:
         with importlib.import_module("h5py").File(hdf5, "r") as file:
             truth = np.asarray(file[array.path][region])
@@ -83,6 +82,12 @@ def compare(
         return f"the source has {truth.dtype} of {truth.shape}, the output {found.dtype} of {found.shape}"
     is_same = digest_of(_little(truth)) == digest_of(_little(found))
     return None if is_same else "it holds other values than the source"
+
+
+def opened_output(location: str, path: str, *, is_stored: bool) -> zarr.Array[Any]:
+    """Return an array of an output; with `is_stored` it raises for a missing object, where zarr can."""
+    config: Any = {"read_missing_chunks": False} if _CAN_MISS and is_stored else None
+    return zarr.open_array(_output(location), path=path, mode="r", zarr_format=3, config=config)
 
 
 def _output(location: str) -> Store:

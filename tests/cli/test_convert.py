@@ -137,9 +137,13 @@ def test_options_that_make_no_sense(session: Path, run: Callable[..., Any], wron
 
 
 def test_processes_of_this_machine_do_the_work(session: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
-    code, text, _ = run("convert", session, tmp_path / "out.zarr", "--workers", 1, "--threads", 2, "--include", "units")
+    reports = ["--report", tmp_path / "ours.html", "--performance-report", tmp_path / "dask.html"]
+    workers = ["--workers", 1, "--threads", 2]
+    code, text, _ = run("convert", session, tmp_path / "out.zarr", *workers, "--include", "units", *reports)
     assert code == 0
     assert text.startswith("Converted 7 arrays: 7 objects made")
+    assert "7 of 7" in (tmp_path / "ours.html").read_text()
+    assert "Dask Performance Report" in (tmp_path / "dask.html").read_text()
 
 
 def test_ctrl_c_keeps_what_is_done(
@@ -176,7 +180,7 @@ def test_ctrl_c_keeps_what_is_done(
 def test_each_command_has_an_example() -> None:
     from lindi_dask.cli.main import commands  # noqa: PLC0415 - the group, not `main`
 
-    for name in ("plan", "convert", "status", "verify"):
+    for name in ("plan", "convert", "status", "verify", "report"):
         shown = CliRunner().invoke(commands, [name, "--help"])
         assert shown.exit_code == 0
         assert f"lindi-dask {name} s" in shown.output
