@@ -89,7 +89,9 @@ def test_the_planners_and_readings_of_answers_do_no_io() -> None:
     ]
     pure += ["transport/plan.py", "transport/etags.py", "transport/outcomes.py", "transport/compression.py"]
     pure += ["session_card.py", "transport/intervals.py", "transport/hits.py", "batch/plan.py", "catalogue/rows.py"]
-    pure += [f"conversion/{name}.py" for name in ("codecs", "layout", "manifest", "plan", "planning", "shards")]
+    pure += [
+        f"conversion/{name}.py" for name in ("codecs", "history", "layout", "manifest", "plan", "planning", "shards")
+    ]
     io = {"requests", "obstore", "socket", "urllib.request", "http.client", "aiohttp", "time", "os", "subprocess"}
     for name in pure:
         place = PACKAGE / name

@@ -336,8 +336,8 @@ def _digests(plan: Plan, history: History) -> Iterator[Element]:
     whole = hashlib.sha256("".join(of_array.values()).encode()).hexdigest()
     rows = [(_path(f"/{plan.arrays[number].path}"), element("code", one)) for number, one in of_array.items()]
     lead = (
-        f"Each of the {len(history.makings):,} objects was compared with what was read of the source, and read back. "
-        "Digest of all: "
+        f"Each of the {len(history.makings):,} objects was read back, and compared with what was encoded of the "
+        "source. Digest of all: "
     )
     note = (
         "SHA-256: of an array, of its objects' digests (hexadecimal, in C order); of all, of the arrays'. Outputs of "
