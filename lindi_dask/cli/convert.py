@@ -64,8 +64,9 @@ def convert(
     """Write references as Zarr v3: numbers in shards, and all that makes an NWB file of them.
 
     OUT is a folder that is not there yet, or s3://bucket/prefix (address and credentials from the environment:
-    AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...). It comes into being when all of it is done. What is done is kept in a
-    folder beside it until then: after whatever ends the job, the same command with --resume goes on.
+    AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), or icechunk:FOLDER, an Icechunk repository that gets one commit. It
+    comes into being when all of it is done. What is done is kept in a folder beside it until then: after whatever ends
+    the job, the same command with --resume goes on.
 
     Exit codes: 0 done, 3 not all could be made (resume it), 130 interrupted (likewise).
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lindi_dask.conversion.encoding import stored_digest
 from lindi_dask.conversion.running import Run
-from lindi_dask.conversion.targets import target_of
+from lindi_dask.conversion.targets import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from lindi_dask.conversion.ledger import Stored
     from lindi_dask.conversion.plan import ArrayPlan, Plan, Shard
     from lindi_dask.conversion.running import Call
-    from lindi_dask.conversion.targets import Target
+    from lindi_dask.conversion.targets import Readable
 
 __all__ = ["check_objects", "problems_of", "stale_documents"]
 
 
-def stale_documents(plan: Plan, target: Target) -> list[tuple[str, bytes]]:
+def stale_documents(plan: Plan, target: Readable) -> list[tuple[str, bytes]]:
     """Return the documents that an output does not have as they should be, with their keys; the root's comes last."""
     return [(key, document) for key, document in plan.documents() if target.read(key) != document]
 
@@ -73,7 +73,7 @@ def _problem(location: str, array: ArrayPlan, place: int, expected: Stored | Non
     """Return what is wrong with an object, or None."""
     if expected is None:
         return "it was never made"
-    found = target_of(location).read(array.place_key(place))
+    found = readable(location).read(array.place_key(place))
     if found is None:
         return None if expected.nbytes is None else "it is missing"
     if expected.nbytes is None:

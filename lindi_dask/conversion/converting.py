@@ -20,7 +20,7 @@ from lindi_dask.conversion.plan import difference
 from lindi_dask.conversion.planning import make_plan, request_of
 from lindi_dask.conversion.progress import Recorder
 from lindi_dask.conversion.running import NoWorkersError, Run
-from lindi_dask.conversion.targets import target_of
+from lindi_dask.conversion.targets import readable, target_of
 from lindi_dask.conversion.task import Work, make
 from lindi_dask.errors import ConfigurationError, ConversionError, JobConflict, JobIncomplete, TargetError
 
@@ -54,7 +54,7 @@ class Conversion:
     """What a call of `convert` did."""
 
     out: str
-    """path, or `s3://bucket/prefix`"""
+    """path, `s3://bucket/prefix`, or `icechunk:` and a path"""
     plan: Plan
     made: int
     """objects (shards) that this call made"""
@@ -113,7 +113,8 @@ def convert(
         As for `StoreFactory`, or one.
     out
         Path of a folder that is not there yet, which all workers reach under that path; or `s3://bucket/prefix`, with
-        address and credentials from the environment of each process (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`...).
+        address and credentials from the environment of each process (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`...); or
+        `icechunk:` and the path of an Icechunk repository, new or without commits, whose main branch gets one.
     include, exclude
         Patterns of paths to convert, and not to; `*` stands for slashes, too, and a path for all below it.
     layout
@@ -238,7 +239,7 @@ class _Converting:
             new = make_plan(references, request, task_memory=self._executor.task_memory)
         if job.is_remote and not job.is_published:
             self._mark(new, is_begun=old is not None)
-        elif not job.is_published:
+        elif job.is_repository or not job.is_published:
             job.data.mkdir(exist_ok=True)
         if job.plan() is None:
             job.begin(new)
@@ -247,7 +248,7 @@ class _Converting:
     def _from_manifest(self) -> tuple[Plan, dict[Shard, Stored]]:
         reason = "it has no manifest of a conversion"
         try:
-            manifest = find_manifest(target_of(self._job.out))
+            manifest = find_manifest(readable(self._job.out))
             if manifest is not None:
                 return unpacked_manifest(manifest)
         except ValueError as error:
@@ -275,7 +276,7 @@ class _Converting:
     def _kept(self, made_plan: Plan, known: dict[Shard, Stored], target: Target) -> dict[Shard, Stored]:
         """Return what is done, and is there: in an output that is published, with what it should hold."""
         if self._job.is_published:
-            bad = check_objects(made_plan, known, self._job.place, self._executor)
+            bad = check_objects(made_plan, known, self._job.out, self._executor)
             return {shard: one for shard, one in known.items() if shard not in bad}
         if not known:
             return {}
@@ -321,6 +322,7 @@ class _Converting:
         if self._job.is_remote:
             target.remove(_MARK)
             return
-        if not self._job.is_published:
+        if self._job.is_repository or not self._job.is_published:
             self._job.publish()
-        enter(Path(self._job.out), made_plan)
+        if not self._job.is_repository:
+            enter(Path(self._job.out), made_plan)

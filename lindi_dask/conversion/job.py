@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from lindi_dask.conversion.collection import outermost
 from lindi_dask.conversion.ledger import events_of
 from lindi_dask.conversion.lock import holder_of
 from lindi_dask.conversion.plan import Plan
+from lindi_dask.conversion.repository import commit_folder, is_repository, repository_folder, repository_of
 from lindi_dask.conversion.targets import PART, is_remote, target_of
 from lindi_dask.errors import ConfigurationError, ConversionError, JobConflict
 
@@ -27,7 +29,7 @@ class Job:
     """Where the parts of a job lie."""
 
     out: str
-    """the output: an absolute path, or `s3://bucket/prefix`"""
+    """the output: an absolute path, `s3://bucket/prefix`, or `icechunk:` and an absolute path"""
     folder: Path
 
     @property
@@ -46,7 +48,7 @@ class Job:
 
     @property
     def data(self) -> Path:
-        """The output until it is published; of an object store nothing."""
+        """The output until it is published, and of a repository what is to be committed; of an object store nothing."""
         return self.folder / "data"
 
     @property
@@ -55,14 +57,22 @@ class Job:
         return is_remote(self.out)
 
     @property
+    def is_repository(self) -> bool:
+        """Whether the output is an Icechunk repository."""
+        return is_repository(self.out)
+
+    @property
     def is_published(self) -> bool:
         """Whether readers find the output."""
+        if self.is_repository:
+            return not repository_of(self.out).is_empty
         return target_of(self.out).read("zarr.json") is not None if self.is_remote else os.path.lexists(self.out)
 
     @property
     def place(self) -> str:
         """Where objects are written now."""
-        return self.out if self.is_remote or self.is_published else str(self.data)
+        is_final = self.is_remote or (self.is_published and not self.is_repository)
+        return self.out if is_final else str(self.data)
 
     def plan(self) -> Plan | None:
         """Return the job's plan, or None if there is no job."""
@@ -100,9 +110,13 @@ class Job:
         raise ConfigurationError(f"{self.folder} can't be made ({reason}): name an output in a folder that is there.")
 
     def publish(self) -> None:
-        """Let readers find a folder that is done: by one rename."""
+        """Let readers find what is done: by one rename, or by one commit."""
         for path in self.data.rglob(f"*{PART}"):
             path.unlink(missing_ok=True)
+        if self.is_repository:
+            commit_folder(self.data, self.out)
+            shutil.rmtree(self.data)
+            return
         if os.path.lexists(self.out):
             raise JobConflict(
                 f"{self.out} has come into being while the job ran. Move it away, and resume: nothing is lost."
@@ -121,7 +135,7 @@ def job_of(out: str | os.PathLike[str], folder: str | os.PathLike[str] | None = 
     Parameters
     ----------
     out
-        A path, or `s3://bucket/prefix`.
+        A path, `s3://bucket/prefix`, or `icechunk:` and the path of a repository.
     folder
         Of the job; None: beside the output, and in the current folder for one in an object store.
     """
@@ -131,6 +145,9 @@ def job_of(out: str | os.PathLike[str], folder: str | os.PathLike[str] | None = 
         default = Path.cwd() / f".{name}.lindi-job"
     elif "://" in location[:16]:
         raise ConfigurationError(f"out: {location} is neither a path nor s3://bucket/prefix.")
+    elif is_repository(location):
+        path = repository_folder(location)
+        location, default = f"icechunk:{path}", path.with_name(f".{path.name}.lindi-job")
     else:
         path = Path(location).absolute()
         location, top = str(path), outermost(path)  # zarr would take the job's folder in a group for a node

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lindi_dask.conversion.plan import Shard
-    from lindi_dask.conversion.targets import Target
+    from lindi_dask.conversion.targets import Readable
 
 __all__ = ["MANIFEST", "find_manifest", "manifest_key", "packed_manifest", "unpacked_manifest"]
 
@@ -61,7 +61,7 @@ def unpacked_manifest(data: bytes) -> tuple[Plan, dict[Shard, Stored]]:
     return Plan.from_json(first), stored
 
 
-def find_manifest(target: Target) -> bytes | None:
+def find_manifest(target: Readable) -> bytes | None:
     """Return the manifest of an output, or None if it has none."""
     root = target.read("zarr.json")
     paths: list[str] = []

@@ -13,7 +13,9 @@ from zarr.core.array_spec import ArrayConfig
 from zarr.storage import LocalStore, ObjectStore, WrapperStore
 
 from lindi_dask.conversion.encoding import digest_of
+from lindi_dask.conversion.repository import is_repository, repository_of
 from lindi_dask.conversion.targets import is_remote, object_store
+from lindi_dask.errors import ConversionError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,6 +93,11 @@ def opened_output(location: str, path: str, *, is_stored: bool) -> zarr.Array[An
 
 
 def _output(location: str) -> Store:
+    if is_repository(location):
+        store = repository_of(location).store()
+        if store is None:
+            raise ConversionError(f"There is no repository at {location}.")
+        return store
     return ObjectStore(object_store(location), read_only=True) if is_remote(location) else LocalStore(location)
 
 

@@ -13,12 +13,23 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
+from lindi_dask.conversion.repository import is_repository, repository_of
 from lindi_dask.errors import ConfigurationError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["PART", "FolderTarget", "ObjectTarget", "Target", "is_remote", "object_store", "target_of"]
+__all__ = [
+    "PART",
+    "FolderTarget",
+    "ObjectTarget",
+    "Readable",
+    "Target",
+    "is_remote",
+    "object_store",
+    "readable",
+    "target_of",
+]
 
 PART: Final = ".lindi-part"
 """suffix of files that are being written"""
@@ -26,15 +37,23 @@ PART: Final = ".lindi-part"
 _FINAL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class Target(Protocol):
+class Readable(Protocol):
     """Objects by key. Thread-safe."""
-
-    def write(self, key: str, parts: Sequence[bytes]) -> int:
-        """Write an object, all of it or nothing, and return its bytes."""
-        ...
 
     def read(self, key: str) -> bytes | None:
         """Return an object, or None if there is none."""
+        ...
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the key and the bytes of each object."""
+        ...
+
+
+class Target(Readable, Protocol):
+    """Objects that can be written."""
+
+    def write(self, key: str, parts: Sequence[bytes]) -> int:
+        """Write an object, all of it or nothing, and return its bytes."""
         ...
 
     def holds(self, key: str, parts: Sequence[bytes]) -> bool:
@@ -45,14 +64,15 @@ class Target(Protocol):
         """Remove an object, if it is there."""
         ...
 
-    def sizes(self) -> Iterator[tuple[str, int]]:
-        """Yield the key and the bytes of each object."""
-        ...
-
 
 def is_remote(location: str) -> bool:
     """Return whether a location is one of an object store."""
     return location.startswith("s3://")
+
+
+def readable(location: str) -> Readable:
+    """Return what was published at a location: as `target_of`, or of an Icechunk repository."""
+    return repository_of(location) if is_repository(location) else target_of(location)
 
 
 @lru_cache(maxsize=8)

@@ -14,7 +14,7 @@ from lindi_dask.conversion.executors import executor_of
 from lindi_dask.conversion.job import job_of
 from lindi_dask.conversion.manifest import MANIFEST, find_manifest, unpacked_manifest
 from lindi_dask.conversion.rereading import compare, document_differences
-from lindi_dask.conversion.targets import target_of
+from lindi_dask.conversion.targets import readable
 from lindi_dask.errors import ConfigurationError, ConversionError, RefsChanged, VerificationFailed
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def verify(
         raise ConfigurationError('To read an HDF5 file needs h5py: pip install "lindi-dask[index]"')
     started = time.monotonic()
     location = job_of(out).out
-    target = target_of(location)
+    target = readable(location)
     reason = "there is none, or it was not made by convert"
     manifest = find_manifest(target)
     plan = None
