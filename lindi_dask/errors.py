@@ -24,7 +24,7 @@
     │   ├── SourceMismatch
     │   └── CorruptChunk
     ├── InvalidSession            take it another way: the session itself breaks NWB's rules
-    └── ConversionError           see to what it names, then resume
+    └── JobError                  see to what it names, then resume
         ├── JobConflict
         ├── JobIncomplete
         ├── TargetError
@@ -45,7 +45,6 @@ __all__ = [
     "AssetNotFound",
     "AuthenticationError",
     "ConfigurationError",
-    "ConversionError",
     "CorruptChunk",
     "DandisetNotFound",
     "DataError",
@@ -53,6 +52,7 @@ __all__ = [
     "InvalidReferences",
     "InvalidSession",
     "JobConflict",
+    "JobError",
     "JobIncomplete",
     "LindiError",
     "PartsDisagree",
@@ -316,11 +316,11 @@ class InvalidSession(LindiError):
     reason: str
 
 
-class ConversionError(LindiError):
-    """A conversion did not do what was asked."""
+class JobError(LindiError):
+    """A job, such as a conversion, did not do what was asked."""
 
 
-class JobConflict(ConversionError):
+class JobConflict(JobError):
     """Another job is where this one would write, or another process runs it.
 
     Attributes
@@ -332,7 +332,7 @@ class JobConflict(ConversionError):
     differences: tuple[str, ...] = ()
 
 
-class JobIncomplete(ConversionError):
+class JobIncomplete(JobError):
     """A conversion ended before its end. What is done stays, and it can be resumed.
 
     Attributes
@@ -348,7 +348,7 @@ class JobIncomplete(ConversionError):
     set_aside: dict[str, str]
 
 
-class TargetError(ConversionError):
+class TargetError(JobError):
     """An object of the output can't be written or read.
 
     Attributes
@@ -360,7 +360,7 @@ class TargetError(ConversionError):
     is_final: bool
 
 
-class VerificationFailed(ConversionError):
+class VerificationFailed(JobError):
     """What was converted is not what was written, or not what the source holds.
 
     Attributes

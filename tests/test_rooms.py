@@ -14,7 +14,7 @@ PACKAGE = Path(lindi_dask.__file__).parent
 # Each room imports only from those in the lines above its own (and from itself). Docs: docs/design.md, "Rooms".
 LEVELS = [
     {"errors", "types", "config", "cpython"},
-    {"retry", "network", "private_files", "secrecy"},
+    {"retry", "network", "private_files", "secrecy", "jobs"},
     {"refs"},
     {"archive"},
     {"transport"},

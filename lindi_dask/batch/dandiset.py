@@ -13,16 +13,16 @@ from lindi_dask.assets import list_assets
 from lindi_dask.batch.asset_task import Reading
 from lindi_dask.batch.executors import Cluster, Threads
 from lindi_dask.batch.folder import JobFolder
-from lindi_dask.batch.ledger import Ledger, events_of
-from lindi_dask.batch.lock import JobLock
 from lindi_dask.batch.plan import ENDINGS, FAILED, Failure, dues_of, last_of
 from lindi_dask.batch.running import Progress, Run
-from lindi_dask.batch.writing import writing
 from lindi_dask.catalogue import check_catalogue, write_catalogue
 from lindi_dask.errors import ConfigurationError
 from lindi_dask.factory import concurrency_of, policy_of
 from lindi_dask.hdf5_files import check_h5py
 from lindi_dask.index_file import release
+from lindi_dask.jobs.ledger import Ledger, events_of
+from lindi_dask.jobs.lock import JobLock
+from lindi_dask.jobs.writing import writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -134,7 +134,7 @@ def index_dandiset(
         return list_assets(address, instances=dict(own))
 
     job.make()
-    with JobLock(job.lock):
+    with JobLock(job.lock, str(job.folder)):
         job.tidy()
         found = listed()
         infos = [info for info in found if info.blob is not None]

@@ -11,9 +11,9 @@ import orjson
 import zstandard
 
 from lindi_dask.batch.plan import place_of
-from lindi_dask.batch.writing import writing
 from lindi_dask.errors import ConfigurationError
 from lindi_dask.factory import StoreFactory
+from lindi_dask.jobs.writing import writing
 from lindi_dask.refs import SourceTable
 from lindi_dask.saving import write_file
 

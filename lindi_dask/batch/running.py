@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from lindi_dask.batch.executors import Executor, Outcome
     from lindi_dask.batch.folder import JobFolder
-    from lindi_dask.batch.ledger import Ledger
     from lindi_dask.batch.plan import Dues
+    from lindi_dask.jobs.ledger import Ledger
     from lindi_dask.types import AssetInfo
 
 __all__ = ["Progress", "Run"]
@@ -98,7 +98,7 @@ class Run:
             Lists all assets anew.
         """
         waiting = dues.index
-        self._ledger.add("started", due=len(waiting), total=self._total)
+        self._ledger.record("started", due=len(waiting), total=self._total)
         try:
             waiting += [info for info in dues.move if not self._moved(info)]
             self._done -= len(waiting)
@@ -113,10 +113,10 @@ class Run:
                     break
                 waiting = self._anew([info for info in waiting if info.path in again], listed)
         except BaseException as error:
-            self._ledger.add("ended", by=type(error).__name__)
+            self._ledger.record("ended", by=type(error).__name__)
             raise
         else:
-            self._ledger.add("ended", by=None)
+            self._ledger.record("ended", by=None)
         finally:
             self._executor.close()
 
@@ -127,7 +127,7 @@ class Run:
         except LindiError as error:
             _log.warning("%s is indexed anew: %s", info.path, error)
             return False
-        self._ledger.add(MOVED, path=info.path, asset=info.asset.id, **identity_of(info, self._settings))
+        self._ledger.record(MOVED, path=info.path, asset=info.asset.id, **identity_of(info, self._settings))
         return True
 
     def _anew(self, infos: list[AssetInfo], listed: Callable[[], list[AssetInfo]]) -> list[AssetInfo]:
@@ -150,7 +150,7 @@ class Run:
                 under_way += 1
             event = self._executor.event(1.0)
             if isinstance(event, Begun):
-                self._ledger.add(BEGUN, path=event.info.path, asset=event.info.asset.id, worker=event.worker)
+                self._ledger.record(BEGUN, path=event.info.path, asset=event.info.asset.id, worker=event.worker)
             elif event is not None:
                 under_way -= 1
                 self._take(event, attempt)
@@ -173,7 +173,7 @@ class Run:
         if error is None:
             self._failed.pop(info.path, None)
             self._done += 1
-            self._ledger.add(
+            self._ledger.record(
                 DONE, path=info.path, asset=info.asset.id, **identity, attempt=attempt, seconds=round(seconds, 3)
             )
             self._tell(info.path, None, seconds)
@@ -183,7 +183,7 @@ class Run:
         reason = str(error) if isinstance(error, LindiError) else "Unexpected: the worker's log says what happened."
         self._failed[info.path] = error
         kind = type(error).__name__
-        self._ledger.add(
+        self._ledger.record(
             FAILED, path=info.path, asset=info.asset.id, **identity, attempt=attempt, kind=kind, reason=reason
         )
         self._tell(info.path, f"{kind}: {reason}", seconds)

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lindi_dask.conversion.targets import PART
-from lindi_dask.errors import ConversionError
+from lindi_dask.errors import JobError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def enter(out: Path, plan: Plan) -> None:
 
     Raises
     ------
-    ConversionError
+    JobError
         If one of those can't be read.
     """
     top = outermost(out)
@@ -62,7 +62,7 @@ def _enter_into(document: Path, place: str, plan: Plan) -> None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error)
     if reason is not None:
-        raise ConversionError(
+        raise JobError(
             f"{document} can't be read ({reason}): the output is there, but not in its consolidated metadata."
         )
     own = {f"{place}/{path}" if path else place: node for path, node in plan.nodes().items()}

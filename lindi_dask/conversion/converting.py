@@ -13,8 +13,7 @@ from lindi_dask.conversion.collection import enter
 from lindi_dask.conversion.encoding import each
 from lindi_dask.conversion.executors import executor_of
 from lindi_dask.conversion.job import job_of
-from lindi_dask.conversion.ledger import Ledger, stored_of
-from lindi_dask.conversion.lock import JobLock
+from lindi_dask.conversion.ledger import stored_of
 from lindi_dask.conversion.manifest import find_manifest, manifest_key, packed_manifest, unpacked_manifest
 from lindi_dask.conversion.plan import difference
 from lindi_dask.conversion.planning import make_plan, request_of
@@ -22,7 +21,9 @@ from lindi_dask.conversion.progress import Recorder
 from lindi_dask.conversion.running import NoWorkersError, Run
 from lindi_dask.conversion.targets import readable, target_of
 from lindi_dask.conversion.task import Work, make
-from lindi_dask.errors import ConfigurationError, ConversionError, JobConflict, JobIncomplete, TargetError
+from lindi_dask.errors import ConfigurationError, JobConflict, JobError, JobIncomplete, TargetError
+from lindi_dask.jobs.ledger import Ledger
+from lindi_dask.jobs.lock import JobLock
 
 if TYPE_CHECKING:
     import os
@@ -155,7 +156,7 @@ def convert(
         raise JobConflict(f"{here.out} is there already. To check and mend it, resume; else name another output.")
     here.make_folders()
     try:
-        with JobLock(here.lock):
+        with JobLock(here.lock, here.out):
             return _Converting(here, factory, executor, progress).run(request, resume=resume)
     finally:
         executor.close()
@@ -305,7 +306,7 @@ class _Converting:
         changed = [shard for shard, one in known.items() if stored[shard].digest != one.digest]
         if changed:
             key = made_plan.arrays[changed[0][0]].place_key(changed[0][1])
-            raise ConversionError(
+            raise JobError(
                 f"The source holds other values now than when {self._job.out} was written, of {key} and "
                 f"{len(changed) - 1} more objects. Convert it anew, to another output."
             )

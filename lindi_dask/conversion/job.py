@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lindi_dask.conversion.collection import outermost
-from lindi_dask.conversion.ledger import events_of
-from lindi_dask.conversion.lock import holder_of
 from lindi_dask.conversion.plan import Plan
 from lindi_dask.conversion.repository import commit_folder, is_repository, repository_folder, repository_of
 from lindi_dask.conversion.targets import PART, is_remote, target_of
-from lindi_dask.errors import ConfigurationError, ConversionError, JobConflict
+from lindi_dask.errors import ConfigurationError, JobConflict, JobError
+from lindi_dask.jobs.ledger import events_of
+from lindi_dask.jobs.lock import holder_of
 
 if TYPE_CHECKING:
-    from lindi_dask.conversion.lock import Holder
+    from lindi_dask.jobs.lock import Holder
 
 __all__ = ["Job", "Status", "job_of"]
 
@@ -82,7 +82,7 @@ class Job:
             return None
         except (ValueError, KeyError, TypeError) as error:
             reason = str(error)
-        raise ConversionError(f"{self._plan_file} can't be read ({reason}). Remove {self.folder} to begin anew.")
+        raise JobError(f"{self._plan_file} can't be read ({reason}). Remove {self.folder} to begin anew.")
 
     def begin(self, plan: Plan) -> None:
         """Keep the plan; its lock is held."""

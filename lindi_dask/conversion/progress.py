@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from lindi_dask.conversion.executors import Executor
-    from lindi_dask.conversion.ledger import Ledger
     from lindi_dask.conversion.plan import Plan, Shard
     from lindi_dask.conversion.task import Made
+    from lindi_dask.jobs.ledger import Ledger
 
 __all__ = ["Progress", "Recorder"]
 

@@ -15,7 +15,7 @@ from zarr.storage import LocalStore, ObjectStore, WrapperStore
 from lindi_dask.conversion.encoding import digest_of
 from lindi_dask.conversion.repository import is_repository, repository_of
 from lindi_dask.conversion.targets import is_remote, object_store
-from lindi_dask.errors import ConversionError
+from lindi_dask.errors import JobError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def _output(location: str) -> Store:
     if is_repository(location):
         store = repository_of(location).store()
         if store is None:
-            raise ConversionError(f"There is no repository at {location}.")
+            raise JobError(f"There is no repository at {location}.")
         return store
     return ObjectStore(object_store(location), read_only=True) if is_remote(location) else LocalStore(location)
 

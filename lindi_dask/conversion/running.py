@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from lindi_dask.errors import (
     AccessError,
     ConfigurationError,
-    ConversionError,
     ForkedProcessError,
+    JobError,
     RefsChanged,
     RefsError,
     RefsUnreachable,
@@ -37,7 +37,7 @@ _TICK_S: Final = 1.0
 _PATIENCE_S: Final = 60.0  # without a scheduler, or without workers
 
 
-class NoWorkersError(ConversionError):
+class NoWorkersError(JobError):
     """There is nobody to do the work."""
 
 

@@ -19,7 +19,7 @@ from lindi_dask.conversion.encoding import block_codec, digest_of, digest_of_pie
 from lindi_dask.conversion.reading import blocks_of, encoded_chunks, source_of
 from lindi_dask.conversion.shards import bits, packed
 from lindi_dask.conversion.targets import target_of
-from lindi_dask.errors import ConversionError
+from lindi_dask.errors import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Made", "Work", "WrittenWrong", "make"]
 
 
-class WrittenWrong(ConversionError):
+class WrittenWrong(JobError):
     """An object that was read back does not hold what was written.
 
     Attributes

@@ -15,7 +15,7 @@ from lindi_dask.conversion.job import job_of
 from lindi_dask.conversion.manifest import MANIFEST, find_manifest, unpacked_manifest
 from lindi_dask.conversion.rereading import compare, document_differences
 from lindi_dask.conversion.targets import readable
-from lindi_dask.errors import ConfigurationError, ConversionError, RefsChanged, VerificationFailed
+from lindi_dask.errors import ConfigurationError, JobError, RefsChanged, VerificationFailed
 
 if TYPE_CHECKING:
     import os
@@ -76,7 +76,7 @@ def verify(
     ------
     VerificationFailed
         If anything is wrong; `problems` has what, by the key of the object.
-    ConversionError
+    JobError
         If there is no output, or it has no manifest.
     """
     if (level == "full") != (refs is not None):
@@ -95,7 +95,7 @@ def verify(
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{MANIFEST} can't be read ({error})"
     if plan is None:
-        raise ConversionError(f"{location} can't be verified: {reason}.")
+        raise JobError(f"{location} can't be verified: {reason}.")
     executor = executor_of(client, threads)
     try:
         problems = {key: "it is not as it was written" for key, _ in stale_documents(plan, target)}

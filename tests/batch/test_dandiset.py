@@ -13,8 +13,8 @@ import pytest
 from pipeline_runs import write_session
 
 import lindi_dask as ld
-from lindi_dask.batch.lock import JobLock
-from lindi_dask.errors import AuthenticationError, ConfigurationError, LindiError
+from lindi_dask.errors import AuthenticationError, ConfigurationError, JobConflict, LindiError
+from lindi_dask.jobs.lock import JobLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,7 +165,7 @@ def test_two_runs_in_one_folder_at_a_time_are_refused(
 ) -> None:
     lock = tmp_path / "out" / ".job" / "lock"
     lock.parent.mkdir(parents=True)
-    with JobLock(lock), pytest.raises(ConfigurationError, match="is being written by process"):
+    with JobLock(lock, str(tmp_path / "out")), pytest.raises(JobConflict, match="is being written by process"):
         run()
     assert run().done == len(assets)
 

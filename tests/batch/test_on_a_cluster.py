@@ -16,8 +16,8 @@ from pipeline_runs import write_session
 from settings import table_of
 
 import lindi_dask as ld
-from lindi_dask.batch.ledger import events_of
 from lindi_dask.errors import UnavailableError
+from lindi_dask.jobs.ledger import events_of
 from lindi_dask.testing import EmbeddedArchive, Fault
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from matplotlib.image import imread
 import lindi_dask as ld
 from lindi_dask.cli import main as cli
 from lindi_dask.conversion import job_of
-from lindi_dask.conversion.ledger import events_of
+from lindi_dask.jobs.ledger import events_of
 from lindi_dask.testing import EmbeddedArchive, Fault
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_a_missing_object_is_never_drawn(refs: Path, tmp_path: Path, run: Callab
             shard.unlink()
     assert run("report", out)[0] == 0
     page = Page(tmp_path / "out.zarr.report.html")
-    assert "/signals/datacan't be drawn (ConversionError): verify the output" in page.text
+    assert "/signals/datacan't be drawn (JobError): verify the output" in page.text
     assert "/framesframe 2 of 5" in page.text
 
 

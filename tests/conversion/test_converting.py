@@ -12,8 +12,8 @@ import zarr
 
 import lindi_dask as ld
 from lindi_dask.conversion import Status, job_of
-from lindi_dask.conversion.ledger import events_of
 from lindi_dask.errors import ConfigurationError, JobConflict, UnsupportedArray
+from lindi_dask.jobs.ledger import events_of
 from lindi_dask.lazy import LazyArray
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def test_a_plan_that_was_edited_is_refused(factory: ld.StoreFactory, tmp_path: P
     document = json.loads(file.read_bytes())
     document["arrays"][0]["way"] = "zarr"
     file.write_text(json.dumps(document))
-    with pytest.raises(ld.errors.ConversionError, match="fingerprint does not fit"):
+    with pytest.raises(ld.errors.JobError, match="fingerprint does not fit"):
         ld.convert(factory, tmp_path / "out.zarr", resume=True, **options)
 
 

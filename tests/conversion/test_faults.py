@@ -21,8 +21,8 @@ from jobs import CHANNELS, ROWS, lindi_document, write_recording
 
 import lindi_dask as ld
 from lindi_dask.conversion import Status, job_of, running
-from lindi_dask.conversion.ledger import events_of
 from lindi_dask.errors import JobConflict, JobIncomplete, PermissionDenied
+from lindi_dask.jobs.ledger import events_of
 from lindi_dask.testing import EmbeddedArchive
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def test_two_processes_do_not_do_the_same_job(refs: Path, tmp_path: Path, option
     process = start(refs, out)
     try:
         wait_until(1, out, process)
-        with pytest.raises(JobConflict, match=f"is being run by process {process.pid} on "):
+        with pytest.raises(JobConflict, match=f"is being written by process {process.pid} on "):
             ld.convert(refs, out, resume=True, threads=2, **options)
         holder = Status(job_of(out)).holder
         assert holder is not None

@@ -13,7 +13,7 @@ import pytest
 import lindi_dask as ld
 from lindi_dask.conversion import job_of
 from lindi_dask.conversion.manifest import MANIFEST
-from lindi_dask.errors import ConfigurationError, ConversionError, JobConflict, RefsChanged, VerificationFailed
+from lindi_dask.errors import ConfigurationError, JobConflict, JobError, RefsChanged, VerificationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,12 +137,12 @@ def test_a_manifest_that_was_edited_is_refused_and_written_anew(
     before = tree(out)
     (file,) = out.rglob(MANIFEST)
     file.write_bytes(file.read_bytes().replace(b'"volts"', b'"tonne"'))
-    with pytest.raises(ConversionError, match="checksum does not hold"):
+    with pytest.raises(JobError, match="checksum does not hold"):
         ld.verify(out)
     ld.convert(factory, out, resume=True, **options)
     assert tree(out) == before
     file.unlink()
-    with pytest.raises(ConversionError, match="was not made by convert"):
+    with pytest.raises(JobError, match="was not made by convert"):
         ld.verify(out)
     shutil.rmtree(job_of(out).folder)
     with pytest.raises(JobConflict, match="has no manifest"):
@@ -178,5 +178,5 @@ def test_an_output_of_other_references_is_not_compared_with_these(
 
 def test_an_unfinished_output_cannot_be_verified_or_opened(out: Path) -> None:
     out.rename(job_of(out).data)
-    with pytest.raises(ConversionError, match="can't be verified"):
+    with pytest.raises(JobError, match="can't be verified"):
         ld.verify(out)

@@ -11,10 +11,10 @@ from lindi_dask.cli.job_report.page import report_page
 from lindi_dask.cli.job_report.thumbnails import Thumbnail, thumbnail_of
 from lindi_dask.conversion import Status, job_of
 from lindi_dask.conversion.history import history_of
-from lindi_dask.conversion.ledger import events_of
 from lindi_dask.conversion.rereading import opened_output
 from lindi_dask.conversion.targets import PART
-from lindi_dask.errors import ConfigurationError, ConversionError
+from lindi_dask.errors import ConfigurationError, JobError
+from lindi_dask.jobs.ledger import events_of
 
 if TYPE_CHECKING:
     from lindi_dask.conversion import Plan
@@ -94,7 +94,7 @@ def _thumbnail(out: str, plan: Plan, number: int, place: int) -> Thumbnail | Non
         return None
     key = array.place_key(place).removeprefix(f"{array.path}/")
     if not sync((opened.store_path / key).exists()):
-        raise ConversionError(f"{array.place_key(place)} is missing.")
+        raise JobError(f"{array.place_key(place)} is missing.")
     return thumbnail_of(array.shape, array.region(place), lambda region: _read(opened, region))
 
 

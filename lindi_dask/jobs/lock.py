@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import threading
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lindi_dask.errors import JobConflict
+from lindi_dask.jobs.writing import writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["Holder", "JobLock", "holder_of"]
+
+_log = logging.getLogger(__name__)
 
 _BEAT_S: Final = 5.0
 _DEAD_AFTER_S: Final = 60.0  # without a beat, of a process on another machine
@@ -72,31 +76,42 @@ class JobLock:
     ----------
     path
         Of the file.
+    what
+        How messages call what is locked.
 
     Raises
     ------
     JobConflict
         When entered, if another process holds it.
+    ConfigurationError
+        When entered, if the file can't be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str) -> None:
         self._path = path
+        self._what = what
         self._ended = threading.Event()
         self._handle = -1
 
     def __enter__(self) -> Self:
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with writing(self._path):
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         holder = _written(self._path)
         held = holder is not None and not holder.is_here and holder.beat_s < _DEAD_AFTER_S
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             held = True
+        except OSError as error:
+            _log.warning(
+                "%s: this file system has no locks (%s); see that only one process uses it.", self._path, error
+            )
         if held:
             os.close(self._handle)
             who = "another process" if holder is None else f"process {holder.pid} on {holder.host}"
             raise JobConflict(
-                f"The job {self._path.parent.name} is being run by {who}. Wait for it, or end it; then resume."
+                f"{self._what} is being written by {who}. Wait for it, or end it, and then go on: nothing that it has "
+                "done is lost."
             )
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, json.dumps({"host": platform.node(), "pid": os.getpid()}).encode(), 0)
