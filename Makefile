@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 NEWEST ?= $(shell for python in python3.13 python3.12; do $$python -c '' 2>/dev/null && echo $$python && break; done)
 PEERS = .venv-lindi/.installed .venv-peers/.installed $(if $(NEWEST),.venv-newest-peers/.installed)
 
-.PHONY: demo test check format bench bench-full soak report-look clean
+.PHONY: demo test check format bench bench-full soak report-look slurm clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo ## do the main job against the embedded archive: offline, without credentials
@@ -45,6 +45,11 @@ report-look: $(VENV)/.installed-test ## open a conversion's report in a browser;
 	-command -v chromium || apt-get install --yes --no-install-recommends chromium
 	mkdir -p build
 	$(BIN)/python -m pytest tests/cli/test_report.py -k browser --basetemp build/report-look
+
+slurm: $(VENV)/.installed-test ## run a pipeline on a SLURM cluster of one node, this machine (Debian, as root)
+	if ! command -v slurmctld >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update && apt-get install --yes --no-install-recommends slurm-wlm munge; fi
+	$(BIN)/python -m pytest tests/pipelines/on_slurm.py
 
 clean: ## remove what the other chores made
 	rm -rf $(VENV) .venv-lindi .venv-peers .venv-newest-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist lindi-dask-demo

@@ -110,7 +110,10 @@ def _local(table: Table) -> Any:  # noqa: ANN401 - distributed has no types
 def _slurm(table: Table) -> Any:  # noqa: ANN401 - likewise
     found = _module("dask_jobqueue", "dask-jobqueue").SLURMCluster
     options = dict(table["options"])
-    # Jobs inherit the environment that they were submitted from
+    # Jobs inherit the environment that they are submitted from, and SLURM keeps it in files: a copy without keys, both
+    # times, as options may bring an --export of their own
+    export = ",".join(["--export=ALL", *(f"{name}=" for name in _keys())])
+    options["job_extra_directives"] = [export, *options.get("job_extra_directives", [])]
     options["job_script_prologue"] = [f"unset {' '.join(_keys())}", *options.get("job_script_prologue", [])]
     return _made(found, options)
 
