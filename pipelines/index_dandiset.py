@@ -8,18 +8,19 @@ configuration, 3 partial, start again, 5 access denied, 75 try later, 130 interr
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from clusters import CLUSTER, cluster_of
+from scripts import code_of, main_of, say
 from settings import nbytes_of, read_settings
 
 import lindi_dask as ld
 from lindi_dask import errors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lindi_dask.batch import DandisetIndex, Progress
 
 TABLES: Final[dict[str, dict[str, Any]]] = {
@@ -31,27 +32,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the job of a TOML file, and return the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("settings", type=Path, help="the TOML file, such as index_dandiset.toml")
-    path = parser.parse_args(arguments).settings
-    try:
-        index = run(path)
-    except KeyboardInterrupt:
-        say("Interrupted. What is done is kept: start again for the rest.")
-        return 130
-    except errors.LindiError as error:
-        say(f"Error: {error}")
-        return code_of(type(error))
-    for failed, failure in index.failures.items():
-        say(f"Failed: {failed}: {failure.reason}")
-    say(f"{index.done} of {index.total} assets are indexed, {index.skipped} of them before.")
-    say(f"Catalogue: {index.catalogue[1]} and {index.catalogue[0]}")
-    return code_of_index(index)
-
-
-def run(path: Path) -> DandisetIndex:
+def run(path: Path) -> int:
     """Do what the file says."""
     settings = read_settings(path, TABLES)
     output = settings["output"]
@@ -60,7 +41,7 @@ def run(path: Path) -> DandisetIndex:
         cluster_of(settings["cluster"], say) as client,
         ld.distribute(client, key_file=settings["keys"]["key_file"]),
     ):
-        return ld.index_dandiset(
+        index = ld.index_dandiset(
             settings["dandiset"]["address"],
             path.parent / output["folder"],
             client=client,
@@ -69,12 +50,11 @@ def run(path: Path) -> DandisetIndex:
             split=split,
             progress=tell,
         )
-
-
-def code_of(error: type[errors.LindiError]) -> int:
-    """Return the exit code for an error that ended the run."""
-    kinds = ((errors.ConfigurationError, 2), (errors.AccessError, 5), (errors.UnavailableError, 75))
-    return next((code for kind, code in kinds if issubclass(error, kind)), 1)
+    for failed, failure in index.failures.items():
+        say(f"Failed: {failed}: {failure.reason}")
+    say(f"{index.done} of {index.total} assets are indexed, {index.skipped} of them before.")
+    say(f"Catalogue: {index.catalogue[1]} and {index.catalogue[0]}")
+    return code_of_index(index)
 
 
 def code_of_index(index: DandisetIndex) -> int:
@@ -97,10 +77,5 @@ def tell(progress: Progress) -> None:
         say(f"{count} {progress.path}: {progress.reason}")
 
 
-def say(text: str) -> None:
-    """Print a line, with nothing in it that could steer a terminal."""
-    print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), flush=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_of(__doc__, run))
