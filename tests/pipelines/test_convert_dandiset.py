@@ -28,7 +28,7 @@ CHANGES = {'"dandi://dandi/': '"dandi://local/', "workers = 4": "workers = 2"}
 
 def test_a_run_after_ctrl_c_converts_what_is_left_and_a_file_that_is_no_session_holds_up_none(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, "convert_dandiset.toml", CHANGES)
-    with EmbeddedArchive(lifetime_s=2, latency_s=0.2) as archive:
+    with EmbeddedArchive(lifetime_s=2, latency_s=0.1) as archive:
         files = {f"sub-{number % 2}/ses-{number}.nwb": tmp_path / f"{number}.nwb" for number in range(SESSIONS)}
         ids = {}
         for number, (path, file) in enumerate(files.items()):

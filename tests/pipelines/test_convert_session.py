@@ -22,7 +22,7 @@ def test_an_embargoed_session_becomes_a_zarr_that_equals_the_hdf5_file_though_le
     session = tmp_path / "session.nwb"
     write_lfp(session, 0)
     changes = {'"dandi://dandi/': '"dandi://local/', "workers = 4": "workers = 2"}
-    with EmbeddedArchive(lifetime_s=2, bytes_per_s=50_000) as archive:
+    with EmbeddedArchive(lifetime_s=2, bytes_per_s=80_000) as archive:
         archive.add(session, path="sub-1/sub-1.nwb")
         ran = subprocess.run(
             command("convert_session.py", settings_for(tmp_path, "convert_session.toml", changes)),
