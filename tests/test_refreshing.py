@@ -65,7 +65,8 @@ def test_an_asset_with_the_same_bytes_is_found_again(
     before = json.dumps([str(one) for one in sorted(path.rglob("*"))]) if path.is_dir() else path.read_text()
     assert "Nothing to do" in CliRunner().invoke(commands, run, catch_exceptions=False).output
     new = embedded_archive.replace(asset.id)
-    monkeypatch.setattr(process, "_leases", None)  # it has a lease on the old one
+    monkeypatch.setattr(process, "_leases", None)  # they have a lease on the old one
+    monkeypatch.setattr(process, "_readers", {})
     with pytest.raises(errors.PermissionDenied, match="lindi-dask refresh"):
         ld.open_array(path, "x", **options).compute()
     done = CliRunner().invoke(commands, run, catch_exceptions=False)

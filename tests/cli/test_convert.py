@@ -154,7 +154,8 @@ def test_ctrl_c_keeps_what_is_done(
     refs.write_text(json.dumps(session_refs(embedded_archive.add(data / "session.nwb").url)))
     out = tmp_path / "out.zarr"
     layout = ["--chunks", f"{LFP}=1000,-1", "--shards", f"{LFP}=1000,-1"]
-    code = "from lindi_dask.cli.main import main; main()"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs start without
+    code += "from lindi_dask.cli.main import main; main()"
     instance = ["--instance", f"local={embedded_archive.api_url}", "--threads", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, "convert", refs, out, *layout, *instance],
