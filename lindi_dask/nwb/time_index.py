@@ -10,6 +10,7 @@ import pandas as pd
 from xarray import IndexSelResult, Variable
 from xarray.core.coordinate_transform import CoordinateTransform
 from xarray.core.indexes import CoordinateTransformIndex, PandasIndex
+from xarray.core.indexing import CoordinateTransformIndexingAdapter, ExplicitIndexer, OuterIndexer
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -133,6 +134,19 @@ class SampledTimes(CoordinateTransform):
         return self.grid == other.grid and self.step == other.step == 1 and self.dim == other.dim
 
 
+class _Times(CoordinateTransformIndexingAdapter):
+    """Times that are made when they are asked for. xarray's own give one of dask's the shape of many."""
+
+    def __getitem__(self, indexer: ExplicitIndexer) -> NDArray[np.float64]:
+        self._check_and_raise_if_non_basic_indexer(indexer)
+        return self._oindex_get(OuterIndexer(indexer.tuple))
+
+    def _oindex_get(self, indexer: OuterIndexer) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = super()._oindex_get(indexer)
+        single = tuple(axis for axis, one in enumerate(indexer.tuple) if isinstance(one, int | np.integer))
+        return found.squeeze(single) if single else found
+
+
 class TimeIndex(CoordinateTransformIndex):
     """Selects by time as pandas does (slices hold both their ends) without making the times.
 
@@ -161,7 +175,10 @@ class TimeIndex(CoordinateTransformIndex):
 
     def create_variables(self, variables: Mapping[Any, Variable] | None = None) -> dict[Any, Variable]:
         """Return the coordinate, by name; what is told of it, and the blocks that dask is to take, are kept."""
-        created = super().create_variables(variables)
+        created = {
+            name: Variable(one.dims, _Times(self.transform, name), one.attrs)
+            for name, one in super().create_variables(variables).items()
+        }
         if variables is not None and self.transform.name in variables:
             created[self.transform.name].encoding = dict(variables[self.transform.name].encoding)
         return created

@@ -33,6 +33,19 @@ def is_lazy(array: xr.DataArray) -> bool:
     return isinstance(array.xindexes["time"], TimeIndex)
 
 
+@pytest.mark.parametrize("chunks", [None, 3])
+def test_a_single_time_has_no_dimension_dask_s_neither(chunks: int | None) -> None:
+    array = sampled(SampledTimes(1.5, 10.0, 7))
+    dataset = array.to_dataset(name="x")
+    dataset = dataset if chunks is None else dataset.chunk(time=chunks)
+    for at in (0, np.int64(4), -1):
+        one = dataset["time"][at]
+        assert one.values.shape == one.shape == ()
+        assert float(one) == array["time"].values[at] == dataset.isel(time=at)["time"].values
+    np.testing.assert_array_equal(dataset["time"][[1, 2]].values, [1.6, 1.7])
+    np.testing.assert_array_equal(dataset["time"][2:].values, array["time"].values[2:])
+
+
 @st.composite
 def arrays(draw: Any) -> xr.DataArray:
     array = sampled(SampledTimes(draw(starts), draw(rates), draw(sizes)))
