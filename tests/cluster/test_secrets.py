@@ -13,6 +13,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import traceback
 import urllib.request
 from pathlib import Path
@@ -58,6 +59,14 @@ def log_on_worker(folder: str) -> None:
 
 def say(text_file: str) -> None:
     logging.getLogger("lindi_dask").debug("%s", Path(text_file).read_text())
+
+
+def wait_until_forgotten(client: Client) -> None:
+    """Wait until the scheduler has let go of all tasks."""
+    deadline = time.monotonic() + 30
+    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def failure_of(array: da.Array) -> BaseException:
@@ -260,6 +269,7 @@ def work(archive: EmbeddedArchive, client: Client, folder: Path) -> Run:
             archive.stop()
             done.errors.append(failure_of(opened()))
             archive.start()
+            wait_until_forgotten(client)  # else what has the keys of tasks that failed is what they ended with
             done.kept.append(client.persist(opened()))  # last: what has these keys is not read again
             np.testing.assert_array_equal(done.kept[0].compute(), truth)
         factory = ld.StoreFactory(path, **options)
