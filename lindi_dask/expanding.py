@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lindi_dask.errors import ConfigurationError, InvalidReferences, LindiError, RefsUnreachable
 from lindi_dask.factory import StoreFactory
-from lindi_dask.hdf5_files import Hdf5Files
+from lindi_dask.hdf5_files import Hdf5Files, check_h5py
 from lindi_dask.refs import ONLY_LINKED, is_tar, parse_json, relative_path
 from lindi_dask.remote import RemoteFiles
 from lindi_dask.transport import decompressed
@@ -138,13 +138,9 @@ def with_links(factory: StoreFactory, document: Json | None) -> StoreFactory:
 
 
 def _expanded(factory: StoreFactory, document: Json | None) -> Expanded:
-    missing = None
-    try:
-        from lindi_dask.hdf5.expand import expand_links  # noqa: PLC0415 - h5py is an extra
-    except ModuleNotFoundError as error:
-        missing = error.name
-    if missing is not None:
-        raise ConfigurationError(f'To expand references needs {missing}: pip install "lindi-dask[index]"')
+    check_h5py("To expand references")
+    from lindi_dask.hdf5.expand import expand_links  # noqa: PLC0415 - h5py is an extra
+
     references, base = factory.load()  # checks the document, within bounds, before Python's parser gets it
     if document is None:
         document = document_of(factory)

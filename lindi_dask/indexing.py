@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from lindi_dask import process
 from lindi_dask.archive import file_of, find_asset, is_address, offer_keys, parse_address
-from lindi_dask.errors import ConfigurationError, SourceMismatch
+from lindi_dask.errors import SourceMismatch
 from lindi_dask.factory import concurrency_of, policy_of
-from lindi_dask.hdf5_files import Hdf5Files
+from lindi_dask.hdf5_files import Hdf5Files, check_h5py
 from lindi_dask.refs import Source
 
 if TYPE_CHECKING:
@@ -72,13 +72,9 @@ def index(
     AccessError, UnavailableError
         If the file can't be read.
     """
-    missing = None
-    try:
-        from lindi_dask.hdf5.local import index_hdf5, index_remote  # noqa: PLC0415 - h5py is an extra
-    except ModuleNotFoundError as error:
-        missing = error.name
-    if missing is not None:
-        raise ConfigurationError(f'To index HDF5 files needs {missing}: pip install "lindi-dask[index]"')
+    check_h5py("To index HDF5 files")
+    from lindi_dask.hdf5.local import index_hdf5, index_remote  # noqa: PLC0415 - h5py is an extra
+
     policy = policy_of(instances, allow)
     offer_keys(policy.instances, api_keys or {})
     location = os.fspath(source)

@@ -28,7 +28,9 @@ from lindi_dask.errors import ConfigurationError
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
-__all__ = ["USER_AGENT", "Control", "data_options", "proxy_of"]
+    from lindi_dask.errors import LindiError, UnavailableError
+
+__all__ = ["USER_AGENT", "Control", "connection_error", "data_options", "proxy_of", "untrusted"]
 
 # What an archive's operators see: which program, and (at random, for one process's life) which process of it
 USER_AGENT: Final = f"lindi-dask/{version('lindi-dask')} process/{secrets.token_hex(4)}"
@@ -67,6 +69,41 @@ class Control:
         proxy = proxy_of(url)
         proxies = {} if proxy is None else {"http": proxy, "https": proxy}
         return self._session.get(url, proxies=proxies, allow_redirects=False, stream=True, **options)
+
+
+def connection_error(error: requests.RequestException, where: str, kind: type[UnavailableError]) -> LindiError:
+    """Return our error for one of requests', which holds the request: the key, or a presigned URL.
+
+    Parameters
+    ----------
+    error
+        Of a `get`.
+    where
+        Who was asked for what: how the message begins.
+    kind
+        Of error, if to try again may help.
+    """
+    match error:
+        case requests.exceptions.SSLError():
+            return untrusted(where)
+        case requests.exceptions.ProxyError():
+            return kind(
+                f"{where} can't be reached through the proxy of the environment (HTTPS_PROXY).", unanswered=True
+            )
+        case requests.exceptions.ConnectTimeout():
+            return kind(f"{where} did not take a connection in time.", unanswered=True)
+        case requests.exceptions.Timeout():
+            return kind(f"{where} did not answer in time.", unanswered=True)
+        case _:
+            return kind(f"{where} can't be reached ({type(error).__name__}). Is the network up?", unanswered=True)
+
+
+def untrusted(where: str) -> ConfigurationError:
+    """Return the error for a host whose certificate is not trusted."""
+    return ConfigurationError(
+        f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
+        "lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
+    )
 
 
 def data_options(url: str) -> ClientConfig:

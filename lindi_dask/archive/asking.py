@@ -15,8 +15,8 @@ from requests.auth import AuthBase
 from lindi_dask.archive.answers import Answer
 from lindi_dask.archive.expiry import ArchiveClock
 from lindi_dask.archive.keys import find_key
-from lindi_dask.errors import ArchiveUnavailable, ConfigurationError, LindiError
-from lindi_dask.network import Control
+from lindi_dask.errors import ArchiveUnavailable, LindiError
+from lindi_dask.network import Control, connection_error
 from lindi_dask.retry import EXCHANGE, RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Archives:
                 )
         except requests.RequestException as error:
             # requests' errors hold the request, and with it the key: ours is raised outside this block
-            failure = _connection_error(error, name, instance)
+            failure = connection_error(error, f"{name}: the archive at {instance.api_url}", ArchiveUnavailable)
         if failure is not None:
             raise failure
         try:
@@ -202,27 +202,3 @@ class _TokenAuth(AuthBase):
         if self._key is not None:
             request.headers["Authorization"] = f"token {self._key.value}"
         return request
-
-
-def _connection_error(error: requests.RequestException, name: str, instance: Instance) -> LindiError:
-    where = f"{name}: the archive at {instance.api_url}"
-    match error:
-        case requests.exceptions.SSLError():
-            return ConfigurationError(
-                f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
-                "lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
-            )
-        case requests.exceptions.ProxyError():
-            return ArchiveUnavailable(
-                f"{where} can't be reached through the proxy of the environment (HTTPS_PROXY).", unanswered=True
-            )
-        case requests.exceptions.ConnectTimeout():
-            return ArchiveUnavailable(
-                f"{where} did not take a connection within {_TIMEOUT_S[0]:.0f} s.", unanswered=True
-            )
-        case requests.exceptions.Timeout():
-            return ArchiveUnavailable(f"{where} did not answer within {_TIMEOUT_S[1]:.0f} s.", unanswered=True)
-        case _:
-            return ArchiveUnavailable(
-                f"{where} can't be reached ({type(error).__name__}). Is the network up?", unanswered=True
-            )

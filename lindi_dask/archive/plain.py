@@ -14,8 +14,8 @@ import requests
 from lindi_dask.archive.expiry import DEFAULT_LIFETIME_S
 from lindi_dask.archive.names import Names, is_public_storage
 from lindi_dask.archive.urls import is_allowed, split_url
-from lindi_dask.errors import ConfigurationError, LindiError, StorageUnavailable, UrlRefused
-from lindi_dask.network import Control
+from lindi_dask.errors import LindiError, StorageUnavailable, UrlRefused
+from lindi_dask.network import Control, connection_error
 from lindi_dask.retry import READ, RetryBudget, RetryPolicy
 from lindi_dask.types import Lease
 
@@ -117,7 +117,7 @@ class PlainUrls:
                 status, location = response.status_code, response.headers.get("Location")
         except requests.RequestException as error:
             # requests' errors hold the request, whose URL may be a presigned one: ours is raised outside this block
-            failure: LindiError | None = _connection_error(error, asset, parts)
+            failure: LindiError | None = connection_error(error, f"{asset}: {parts.host}", StorageUnavailable)
         else:
             failure = None
         if failure is not None:
@@ -144,20 +144,3 @@ def _target(parts: SplitUrl, location: str, asset: Asset) -> SplitUrl:
 
 def _refused(asset: Asset, reason: str) -> UrlRefused:
     return UrlRefused(f"{asset} may not be read: {reason}.", reason=reason)
-
-
-def _connection_error(error: requests.RequestException, asset: Asset, parts: SplitUrl) -> LindiError:
-    match error:
-        case requests.exceptions.SSLError():
-            return ConfigurationError(
-                f"{asset}: {parts.host} did not prove who it is (TLS). If it has a certificate of your own authority, "
-                "set lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
-            )
-        case requests.exceptions.ProxyError():
-            return StorageUnavailable(
-                f"{asset}: {parts.host} can't be reached through the proxy of the environment.", unanswered=True
-            )
-        case _:
-            return StorageUnavailable(
-                f"{asset}: {parts.host} can't be reached ({type(error).__name__}).", unanswered=True
-            )

@@ -10,12 +10,12 @@ from obstore.exceptions import BaseError
 
 from lindi_dask.errors import (
     AssetNotFound,
-    ConfigurationError,
     InvalidReferences,
     LindiError,
     SourceMismatch,
     StorageUnavailable,
 )
+from lindi_dask.network import untrusted
 from lindi_dask.transport.etags import same_etag
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ def status_of(error: BaseException) -> int | None:
 
 def _without_status(text: str, where: str) -> LindiError:
     if "InvalidCertificate(" in text:
-        return ConfigurationError(
-            f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
-            "lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
-        )
+        return untrusted(where)
     if "MissingContentLength" in text:
         return LindiError(
             f"{where} does not say how long the file is, so that it can't be told whole from cut off. Download it by "
