@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lindi_dask.errors import ConfigurationError, InvalidReferences, LindiError, RefsUnreachable
 from lindi_dask.factory import StoreFactory
+from lindi_dask.finding import is_url
 from lindi_dask.hdf5_files import Hdf5Files, check_h5py
 from lindi_dask.refs import ONLY_LINKED, is_tar, parse_json, relative_path
 from lindi_dask.remote import RemoteFiles
@@ -169,7 +170,7 @@ def document_of(factory: StoreFactory) -> Json:
     location, policy = factory.location, factory.policy
     if location is None:
         raise ConfigurationError("These references were given as they are: pass their document.")
-    if location.startswith(("https://", "http://")):
+    if is_url(location):
         remote, asset = RemoteFiles(policy, None), policy.asset(location)
         if asset.instance is None and location.endswith("/"):
             asset = policy.asset(f"{location}{_DOCUMENT}")

@@ -24,8 +24,9 @@ from lindi_dask.archive.urls import check_prefix
 from lindi_dask.config import configured
 from lindi_dask.content_cache import ContentCache
 from lindi_dask.errors import ConfigurationError, RefsChanged, RefsUnreachable, UrlRefused
+from lindi_dask.finding import find, find_dict, is_url
 from lindi_dask.index_cache import IndexCache, configured_folder
-from lindi_dask.loading import base_of, find, find_dict, load, unreachable
+from lindi_dask.loading import base_of, load, unreachable
 from lindi_dask.refs import References
 from lindi_dask.remote import RemoteFiles
 from lindi_dask.secrecy import grants_access
@@ -36,7 +37,7 @@ from lindi_dask.types import DiskCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from lindi_dask.loading import Found
+    from lindi_dask.finding import Found
     from lindi_dask.process import ClusterLink
     from lindi_dask.types import Base
 
@@ -153,6 +154,11 @@ class StoreFactory:
         return self._location
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the references lie behind a URL."""
+        return self._location is not None and is_url(self._location)
+
+    @property
     def policy(self) -> UrlPolicy:
         """What the references' URLs may point at."""
         return self._policy
@@ -172,7 +178,7 @@ class StoreFactory:
         """How messages call the references."""
         if self._location is None:
             return f"dict:{self._fingerprint[:8]}"
-        if self._location.startswith(("https://", "http://")):
+        if is_url(self._location):
             asset = self._policy.asset(self._location)
             if asset.instance is not None:
                 return str(asset)
@@ -344,7 +350,7 @@ def _restore(
 def _location(refs: str | os.PathLike[str]) -> str:
     """Return a URL as it is, a path as an absolute one."""
     text = os.fspath(refs)
-    if not text.startswith(("https://", "http://")):
+    if not is_url(text):
         if "://" in text[:16]:
             raise ConfigurationError(f"refs: {text.partition('?')[0]} is neither a path nor an https URL.")
         return str(Path(text).absolute())

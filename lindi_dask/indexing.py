@@ -11,6 +11,7 @@ from lindi_dask import process
 from lindi_dask.archive import file_of, find_asset, is_address, offer_keys, parse_address
 from lindi_dask.errors import SourceMismatch
 from lindi_dask.factory import concurrency_of, policy_of
+from lindi_dask.finding import is_url
 from lindi_dask.hdf5_files import Hdf5Files, check_h5py
 from lindi_dask.refs import Source
 
@@ -82,7 +83,7 @@ def index(
     if is_address(location):
         info = file_of(find_asset(parse_address(location, policy.instances), process.archives()))
         location = info.url
-    elif not location.startswith(("https://", "http://")):
+    elif not is_url(location):
         return index_hdf5(location, url or str(Path(location).resolve()))
     if info is not None and url in {None, location}:
         return index_asset(info, policy, concurrency_of(concurrency))

@@ -15,7 +15,7 @@ from xarray.backends.zarr import ZarrBackendEntrypoint
 from lindi_dask.arrays import factory_of, open_group
 from lindi_dask.errors import ConfigurationError
 from lindi_dask.factory import StoreFactory
-from lindi_dask.loading import MAX_NBYTES
+from lindi_dask.finding import MAX_NBYTES
 from lindi_dask.nwb import Opening, open_groups
 from lindi_dask.nwb.opening import preferred_blocks
 from lindi_dask.refs import is_tar

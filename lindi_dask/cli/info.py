@@ -60,7 +60,7 @@ def info(
     from lindi_dask.session_card import card_as_json  # noqa: PLC0415
 
     factory = StoreFactory(refs, instances=instances, allow=allow)
-    card = describe(factory, offline=offline, remote=refs.startswith(("https://", "http://")))
+    card = describe(factory, offline=offline, remote=factory.is_remote)
     if as_json:
         about = {"refs": factory.name, "fingerprint": factory.fingerprint}
         click.echo(json.dumps({**about, **card_as_json(card)}))

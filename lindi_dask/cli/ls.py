@@ -84,10 +84,9 @@ def ls(
     from lindi_dask.refs.kerchunk.parquet import RecordManifest  # noqa: PLC0415
 
     factory = StoreFactory(refs, instances=instances, allow=allow)
-    is_url = refs.startswith(("https://", "http://"))
 
     def measured(manifest: ChunkManifest) -> bool:
-        return sizes is True or (sizes is None and not (is_url and isinstance(manifest, RecordManifest)))
+        return sizes is True or (sizes is None and not (factory.is_remote and isinstance(manifest, RecordManifest)))
 
     rows = listing.list_rows(factory().references, path, measured=measured)
     top = rows[0].path
