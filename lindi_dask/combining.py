@@ -116,10 +116,7 @@ def _part(name: str, factory: StoreFactory) -> Part:
 
 def _absolute(references: References, policy: UrlPolicy, base: Base) -> References:
     """Return references whose URLs mean the same wherever they stand."""
-    for manifest in references.manifests.values():
-        if not manifest.is_ready:
-            manifest.locate(manifest.present())  # it enters its sources
-    sources = [references.sources[i] for i in range(len(references.sources))]
+    sources = references.all_sources()
     moved = [source if source.data is not None else _moved(source, policy, base) for source in sources]
     return replace(references, sources=SourceTable(tuple(moved)))
 
@@ -128,10 +125,4 @@ def _moved(source: Source, policy: UrlPolicy, base: Base) -> Source:
     if source.url and (source.url.startswith("/") or relative_path(source.url) is None):
         return source
     place = policy.target(source, base).asset
-    if isinstance(place, LocalFile):
-        url = place.path
-    elif place.instance is None:
-        url = place.id
-    else:
-        url = f"{place.instance.api_url}/assets/{place.id}/download/"
-    return replace(source, url=url)
+    return replace(source, url=place.path if isinstance(place, LocalFile) else place.url)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Expanded", "document_of", "expand", "expand_document", "with_links"]
 
+_MADE: Final = 1  # raise it when other references are made of the same document
 _START: Final = 512  # bytes by which a tar is told
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 _LIMIT: Final = 2**30  # bytes of a document
@@ -123,7 +124,7 @@ def with_links(factory: StoreFactory, document: Json | None) -> StoreFactory:
     """
     if ONLY_LINKED not in factory.load()[0].unreadable.values():
         return factory
-    fingerprint = hashlib.sha256(f"expanded {factory.fingerprint}".encode()).hexdigest()[:32]
+    fingerprint = hashlib.sha256(f"expanded {_MADE} {factory.fingerprint}".encode()).hexdigest()[:32]
 
     def make() -> References:
         found = _expanded(factory, document)
@@ -139,6 +140,8 @@ def with_links(factory: StoreFactory, document: Json | None) -> StoreFactory:
 
 
 def _expanded(factory: StoreFactory, document: Json | None) -> Expanded:
+    if factory.form == "hdf5":
+        raise ConfigurationError(f"{factory.name} is an HDF5 file itself: there is nothing to expand in it.")
     check_h5py("To expand references")
     from lindi_dask.hdf5.expand import expand_links  # noqa: PLC0415 - h5py is an extra
 
@@ -217,9 +220,5 @@ def _local(path: Path) -> tuple[bytes, bytes]:
 
 
 def _is_relative(references: References, links: tuple[ExternalLink, ...]) -> bool:
-    for manifest in references.manifests.values():
-        if not manifest.is_ready:
-            manifest.locate(manifest.present())  # it enters its sources
-    sources = [references.sources[number] for number in range(len(references.sources))]
-    urls = [*(source.url for source in sources if source.data is None), *(link.url for link in links)]
+    urls = [*(source.url for source in references.all_sources() if source.data is None), *(link.url for link in links)]
     return any(not url.startswith("/") and relative_path(url) is not None for url in urls)

@@ -37,7 +37,7 @@ from lindi_dask.types import DiskCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from lindi_dask.finding import Found
+    from lindi_dask.finding import Form, Found
     from lindi_dask.process import ClusterLink
     from lindi_dask.types import Base
 
@@ -118,7 +118,7 @@ class StoreFactory:
         )
         self._index_folder = configured_folder(configured("index-cache"), os.environ)
         self._found: Found | None = None
-        self._is_hdf5 = False
+        self._form: Form | None = None
         self._loaded: tuple[References, Base] | None = None
         self._load_lock = threading.Lock()
         if isinstance(refs, dict):
@@ -139,7 +139,7 @@ class StoreFactory:
             self._location = _location(self._resolved(refs))
             self._found = find(self._location, self._remote, self.index)
             self._fingerprint = self._found.fingerprint
-            self._is_hdf5 = self._found.is_hdf5
+            self._form = self._found.form
             with _lock:
                 _made[self._fingerprint] = self
 
@@ -152,6 +152,11 @@ class StoreFactory:
     def location(self) -> str | None:
         """Absolute path or URL of the references; None: they were given as they are."""
         return self._location
+
+    @property
+    def form(self) -> Form | None:
+        """How the references are written where they lie; None: they were given as they are."""
+        return self._form
 
     @property
     def is_remote(self) -> bool:
@@ -188,7 +193,7 @@ class StoreFactory:
         """Return the recipe of other references with the same options."""
         restore, (_, _, _, *options) = self.__reduce__()
         _given[references.fingerprint] = references
-        made: StoreFactory = restore(None, references.fingerprint, False, *options)
+        made: StoreFactory = restore(None, references.fingerprint, None, *options)
         made.load()  # and holds them
         return made
 
@@ -230,10 +235,10 @@ class StoreFactory:
         """Return references from where they are; of an HDF5 file rather those that the cluster has made already."""
         index, link = self.index, process.cluster_link()
         is_here = self._found is not None or (index is not None and index.has(self._fingerprint))
-        if self._is_hdf5 and link is not None and not is_here:
+        if self._form == "hdf5" and link is not None and not is_here:
             with suppress(RefsUnreachable):
                 return self._sent(link)
-        return load(location, self._fingerprint, self._remote, index, self._found, keep=self._is_hdf5)
+        return load(location, self._fingerprint, self._remote, index, self._found, keep=self._form == "hdf5")
 
     def _load_sent(self, failure: RefsUnreachable | RefsChanged | None) -> tuple[References, Base]:
         """Return references that can't be found here from where they were opened, by the cluster."""
@@ -305,7 +310,7 @@ class StoreFactory:
         )
         folder = None if self._index_folder is None else str(self._index_folder)
         cache = None if self._cache is None else (self._cache.folder, self._cache.limit)
-        where = self._location, self._fingerprint, self._is_hdf5
+        where = self._location, self._fingerprint, self._form
         return _restore, (*where, own, self._policy.allow, self._concurrency, folder, cache)
 
 
@@ -325,7 +330,7 @@ def references_here(fingerprint: str) -> References | None:
 def _restore(
     location: str | None,
     fingerprint: str,
-    is_hdf5: bool,
+    form: Form | None,
     own: tuple[tuple[str, str], ...],
     allow: tuple[str, ...],
     concurrency: int,
@@ -341,7 +346,7 @@ def _restore(
     factory._index_folder = None if index_folder is None else Path(index_folder)  # noqa: SLF001
     factory._cache = None if cache is None else DiskCache(*cache)  # noqa: SLF001
     factory._found = None  # noqa: SLF001
-    factory._is_hdf5 = is_hdf5  # noqa: SLF001
+    factory._form = form  # noqa: SLF001
     factory._loaded = None  # noqa: SLF001
     factory._load_lock = threading.Lock()  # noqa: SLF001
     return factory

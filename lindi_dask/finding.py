@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lindi_dask.errors import InvalidReferences, LindiError, PermissionDenied, RefsUnreachable
 from lindi_dask.hdf5_files import index_of, is_hdf5, local_fingerprint, remote_fingerprint, remote_index_of
@@ -38,14 +38,17 @@ if TYPE_CHECKING:
     from lindi_dask.remote import RemoteFiles
     from lindi_dask.types import Asset, Base, ByteRange
 
-__all__ = ["MAX_NBYTES", "REMEDY", "Found", "find", "find_dict", "is_url"]
+__all__ = ["MAX_NBYTES", "REMEDY", "Form", "Found", "find", "find_dict", "is_url"]
+
+Form = Literal["json", "tar", "parquet", "zarrshadow", "hdf5"]
+"""how references are written"""
 
 MAX_NBYTES: Final = 2**30
 """of a reference file"""
 
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
-_FOLDERS: Final = ("lindi.json", ".zmetadata", "refs.json")
-"""what a folder of references has: LINDI's, kerchunk's (parquet), zarrshadow's"""
+_FOLDERS: Final[dict[str, Form]] = {"lindi.json": "json", ".zmetadata": "parquet", "refs.json": "zarrshadow"}
+"""what a folder of references has, by its form"""
 
 _START = 1032  # bytes by which forms are told apart
 _TAIL = 4096  # bytes: more than the footer of a parquet file, which has the sizes and extremes of its columns
@@ -68,8 +71,8 @@ class Found:
     """reads it; blocks"""
     is_held: bool = False
     """whether `parse` takes what was looked at, and does not look anew"""
-    is_hdf5: bool = False
-    """whether it is an HDF5 file, of which `parse` makes references: that takes so long that they are worth keeping"""
+    form: Form = "json"
+    """how it is written; of an HDF5 file `parse` makes references, which takes so long that they are worth keeping"""
 
 
 def find(location: str, remote: RemoteFiles, cache: IndexCache | None) -> Found:
@@ -144,7 +147,7 @@ def _find_file(path: Path, cache: IndexCache | None) -> Found:
     base = LocalFolder(str(path.parent))
     if is_hdf5(start):
         made_of = local_fingerprint(path, status)
-        return Found(made_of, base, partial(index_of, path, made_of), is_held=True, is_hdf5=True)
+        return Found(made_of, base, partial(index_of, path, made_of), is_held=True, form="hdf5")
     if status.st_size > MAX_NBYTES:
         raise _not_references(str(path), f"it is larger than {MAX_NBYTES >> 20} MiB")
     fingerprint = None if cache is None else cache.remembered_fingerprint(path, status)
@@ -181,13 +184,14 @@ def _find_folder(path: Path) -> Found:
     if kind is None:
         raise _not_references(str(path), f"it is a folder without {', '.join(_FOLDERS)}")
     document = (path / kind).read_bytes()
-    base = LocalFolder(str(path))
+    base, beside = LocalFolder(str(path)), partial(_beside, path)
     if kind == ".zmetadata":
         fingerprint = _fingerprint(document + _parquet_state(path))
-        return Found(fingerprint, base, partial(_parse_parquet, document, fingerprint, partial(_beside, path)))
+        return Found(fingerprint, base, partial(_parse_parquet, document, fingerprint, beside), form="parquet")
     state = _parquet_state(path / "index", suffix="") if kind == "refs.json" else b""
     fingerprint = _fingerprint(document + state)
-    return Found(fingerprint, base, partial(_parse, document, fingerprint, str(path / kind), partial(_beside, path)))
+    parse = partial(_parse, document, fingerprint, str(path / kind), beside)
+    return Found(fingerprint, base, parse, form=_FOLDERS[kind])
 
 
 def _parse_parquet(document: bytes, fingerprint: str, read: Callable[[str], bytes | None]) -> References:
@@ -261,7 +265,7 @@ def _find_tar(file: _LocalBytes | RemoteBytes, name: str, itself: Asset | LocalF
     places = "".join(f"\n{member} {tar.members[member]}" for member in sorted(tar.members))
     fingerprint = _fingerprint(tar.document + places.encode())
     is_held = not isinstance(itself, LocalFile)
-    return Found(fingerprint, BundleFile(itself), partial(_parse_tar, tar, file, fingerprint, name), is_held=is_held)
+    return Found(fingerprint, BundleFile(itself), partial(_parse_tar, tar, file, fingerprint, name), is_held, "tar")
 
 
 def _parse_tar(tar: Tar, file: _LocalBytes | RemoteBytes, fingerprint: str, name: str) -> References:
@@ -296,7 +300,7 @@ def _find_remote(url: str, remote: RemoteFiles) -> Found:
         if is_hdf5(found.content):
             fingerprint = remote_fingerprint(asset, found)
             parse = partial(remote_index_of, url, remote.policy, found, fingerprint)
-            return Found(fingerprint, folder, parse, is_held=True, is_hdf5=True)
+            return Found(fingerprint, folder, parse, is_held=True, form="hdf5")
         content = remote.content(asset)
     fingerprint = _fingerprint(content)
     beside = None if folder is None else partial(remote.beside, folder)
@@ -320,7 +324,7 @@ def _find_remote_folder(url: str, remote: RemoteFiles) -> Found:
             parse = partial(_parse_parquet, document, fingerprint, read)
         else:
             parse = partial(_parse, document, fingerprint, f"{url}{kind}", read)
-        return Found(fingerprint, folder, parse, is_held=True)
+        return Found(fingerprint, folder, parse, is_held=True, form=_FOLDERS[kind])
     if denied is not None:
         raise denied.fresh()
     raise _not_references(url, f"below it there is none of {', '.join(_FOLDERS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -80,7 +81,9 @@ def index_of(path: Path, fingerprint: str) -> References:
     from lindi_dask.hdf5 import index_hdf5  # noqa: PLC0415 - h5py is an extra
 
     made = replace(index_hdf5(path, f"./{path.name}"), fingerprint=fingerprint)
-    now = local_fingerprint(path, path.stat())
+    now = ""
+    with suppress(OSError):  # it is gone
+        now = local_fingerprint(path, path.stat())
     if now != fingerprint:
         raise _changed(str(path), fingerprint, now)
     return made
@@ -92,7 +95,8 @@ def remote_index_of(url: str, policy: UrlPolicy, found: Start, fingerprint: str)
     from lindi_dask.hdf5.local import index_remote  # noqa: PLC0415 - likewise
 
     with Hdf5Files(policy, None, _CONCURRENCY).open(url) as file:
-        if file.size != found.size or file.etag not in (None, strong(found.etag)):
+        is_same = file.size == found.size and file.kept(0, len(found.content)) == found.content
+        if not is_same or file.etag not in (None, strong(found.etag)):
             raise _changed(file.name, fingerprint, "")
         return replace(index_remote(file, Source(url, size=file.size, etag=file.etag)), fingerprint=fingerprint)
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from lindi_dask import process
-from lindi_dask.archive import file_of, find_asset, offer_keys, parse_address
+from lindi_dask.archive import file_of, find_asset, parse_address
 from lindi_dask.errors import ConfigurationError, RefsError, SourceMismatch
 from lindi_dask.expanding import document_of
 from lindi_dask.factory import StoreFactory
-from lindi_dask.indexing import index
+from lindi_dask.hdf5_files import check_h5py
+from lindi_dask.indexing import index_asset
 from lindi_dask.refs import References, SourceTable, relative_path
 from lindi_dask.refs.renaming import renamed
 from lindi_dask.types import Asset
@@ -42,6 +43,8 @@ class Refreshed:
     """where relative references start from"""
     is_relative: bool = False
     """whether there are such"""
+    json_form: Literal["lindi", "kerchunk"] | None = None
+    """of references that were indexed anew: whose JSON is to be written, if JSON is"""
 
 
 def refresh(
@@ -87,7 +90,6 @@ def refresh(
     """
     factory = StoreFactory(refs, instances=instances, allow=allow, api_keys=api_keys)
     references, base = factory.load()
-    offer_keys(factory.policy.instances, api_keys or {})
     named = _assets(references, factory, base)
     if not named:
         raise RefsError(f"{factory.name}: these references name no asset of an archive: there is nothing to refresh.")
@@ -110,23 +112,33 @@ def refresh(
         return Refreshed("current", assets, None, base)
     if "changed" not in states:
         is_relative = any(relative_path(source.url) is not None for source in _files(references))
-        return Refreshed("moved", assets, _moved(factory, refs, references, found), base, is_relative)
+        moved = {source.url: found[source.url] for asset, source in named if found[source.url].asset != asset}
+        return Refreshed("moved", assets, _moved(factory, refs, references, moved), base, is_relative)
     if len(assets) > 1 or any(source.url not in found for source in _files(references)):
         raise SourceMismatch(
             f"{factory.name}: the bytes of {', '.join(str(info.address) for info in assets)} have changed, and the "
             "references mean other files too. Make them anew from all of these."
         )
-    made = index(str(assets[0].address), instances=instances, allow=allow, api_keys=api_keys)
-    return Refreshed("changed", assets, made, base)
+    check_h5py("To index HDF5 files")
+    made = index_asset(assets[0], factory.policy, factory.concurrency)
+    return Refreshed("changed", assets, made, base, json_form=_json_form(factory, refs))
+
+
+def _json_form(factory: StoreFactory, refs: str | os.PathLike[str] | Json) -> Literal["lindi", "kerchunk"]:
+    """Return whose JSON a document is: kerchunk keeps metadata as text."""
+    if factory.form not in {"json", None}:
+        return "lindi"
+    document = refs if isinstance(refs, dict) else document_of(factory)
+    entries = document["refs"] if isinstance(document.get("refs"), dict) else document
+    metadata = (
+        value for key, value in entries.items() if key.rpartition("/")[2] in {".zgroup", ".zarray", "zarr.json"}
+    )
+    return "kerchunk" if isinstance(next(metadata, None), str) else "lindi"
 
 
 def _files(references: References) -> list[Source]:
     """Return what references mean but themselves."""
-    for manifest in references.manifests.values():
-        if not manifest.is_ready:
-            manifest.locate(manifest.present())  # it enters its sources
-    sources = [references.sources[number] for number in range(len(references.sources))]
-    return [source for source in sources if source.data is None]
+    return [source for source in references.all_sources() if source.data is None]
 
 
 def _assets(references: References, factory: StoreFactory, base: Base) -> list[tuple[Asset, Source]]:
@@ -155,21 +167,15 @@ def _state(name: str, asset: Asset, source: Source, info: AssetInfo) -> Literal[
 def _moved(
     factory: StoreFactory, refs: str | os.PathLike[str] | Json, references: References, found: dict[str, AssetInfo]
 ) -> Json | References:
-    """Return the same with other URLs: the document, where there is one that can be told from all else."""
-    if not _is_parquet(factory):
+    """Return the same with other URLs: the document, where there is one."""
+    if factory.form != "parquet":
         document = refs if isinstance(refs, dict) else document_of(factory)
         known = {one.url: {"size": one.size, "etag": f'"{one.etag}"', "address": one.address} for one in found.values()}
         return renamed(document, {url: info.url for url, info in found.items()}, known)
-    sources = [references.sources[number] for number in range(len(references.sources))]
     moved = [
         replace(source, url=found[source.url].url, address=found[source.url].address)
         if source.data is None and source.url in found
         else source
-        for source in sources
+        for source in references.all_sources()
     ]
     return replace(references, sources=SourceTable(tuple(moved)))
-
-
-def _is_parquet(factory: StoreFactory) -> bool:
-    location = (factory.location or "").rstrip("/")
-    return location.endswith((".parquet", ".parq"))

@@ -136,8 +136,7 @@ class _Relative:
 def _relative(references: References) -> list[_Relative]:
     """Return the sources that lie beside the references; a bundle's own (`""`) is an error of the writer."""
     found = []
-    for number in range(len(references.sources)):
-        source = references.sources[number]
+    for number, source in enumerate(references.all_sources()):
         if source.data is None and source.url and not source.url.startswith("/"):
             path = relative_path(source.url)
             if path is not None:
@@ -147,7 +146,6 @@ def _relative(references: References) -> list[_Relative]:
 
 def _check_relative(references: References, base: Base, folder: Path) -> None:
     """Raise for relative references that would mean other files, or none."""
-    _list_all(references)
     relative = _relative(references)
     if relative and not (isinstance(base, LocalFolder) and Path(base.path).resolve() == folder.resolve()):
         shown = relative[0].path
@@ -157,13 +155,6 @@ def _check_relative(references: References, base: Base, folder: Path) -> None:
             key=None,
             reason="relative references",
         )
-
-
-def _list_all(references: References) -> None:
-    """Let manifests that are read when they are needed enter their sources."""
-    for manifest in references.manifests.values():
-        if not manifest.is_ready:
-            manifest.locate(manifest.present())
 
 
 # Files and folders
@@ -228,8 +219,7 @@ def _write_all(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def _write_bundle(folder: Path, references: References, base: Base, *, skip: bool) -> None:
-    _list_all(references)
-    sources = SourceTable(tuple(references.sources[i] for i in range(len(references.sources))))
+    sources = SourceTable(tuple(references.all_sources()))
     for file in _relative(references):
         _copy(file.path, base, folder)
         sources.replace(file.number, replace(sources[file.number], url=f"./{file.path}"))  # as LINDI wants it

@@ -71,6 +71,11 @@ class Asset:
     allow: tuple[str, ...] = ()
     """of a plain URL: what else it may redirect to than https to public hosts, as in `UrlPolicy.allow`"""
 
+    @property
+    def url(self) -> str:
+        """What references name it by: the API's download URL, which holds no secret; or the plain URL."""
+        return self.id if self.instance is None else f"{self.instance.api_url}/assets/{self.id}/download/"
+
     def __str__(self) -> str:
         if self.instance is None:
             return without_query(self.id)
@@ -106,7 +111,7 @@ class AssetInfo:
     @property
     def url(self) -> str:
         """The API's download URL, which references name it by. It holds no secret."""
-        return f"{self.asset.instance.api_url if self.asset.instance else ''}/assets/{self.asset.id}/download/"
+        return self.asset.url
 
     @property
     def address(self) -> str | None:

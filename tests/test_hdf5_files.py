@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from distributed import Client, LocalCluster
 
 import lindi_dask as ld
@@ -54,10 +55,15 @@ def indexed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_all_arrays_of_a_local_file_equal_h5py(data: Path, session_h5: h5py.File, indexed: list[str]) -> None:
+def test_all_arrays_of_a_local_file_equal_h5py(
+    data: Path, session_h5: h5py.File, indexed: list[str], assert_equal_to_h5py: Callable[..., None]
+) -> None:
     for _ in range(2):
-        group: Any = ld.open_group(data / "session.nwb")
-        np.testing.assert_array_equal(group[SERIES][:], session_h5[SERIES][:])
+        group = ld.open_group(data / "session.nwb")
+        arrays = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
+        assert len(arrays) == 54
+        for path, array in arrays.items():
+            assert_equal_to_h5py(array, session_h5[path])
     assert len(indexed) == 1, "the second time it was in the index cache"
 
 
@@ -79,7 +85,10 @@ def test_a_local_file_that_is_written_anew_is_another(tmp_path: Path) -> None:
         pickle.loads(sent).load()
 
 
-def test_a_file_that_changes_while_it_is_opened_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", [lambda path: os.utime(path, (1e9, 1e9)), os.remove])
+def test_a_file_that_changes_while_it_is_opened_is_an_error(
+    change: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file.nwb"
     with h5py.File(path, "w") as file:
         file["x"] = np.arange(2000)
@@ -87,7 +96,7 @@ def test_a_file_that_changes_while_it_is_opened_is_an_error(tmp_path: Path, monk
 
     def slow(*given: Any) -> Any:
         made = make(*given)
-        os.utime(path, (1e9, 1e9))
+        change(path)
         return made
 
     monkeypatch.setattr("lindi_dask.hdf5.index_hdf5", slow)

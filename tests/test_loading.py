@@ -351,8 +351,13 @@ def test_an_hdf5_file_below_a_url_is_opened_as_it_is(folder: Path, site: Site, d
     series = "acquisition/ElectricalSeries/data"
     here = ld.open_array(data / "session.nwb", series)
     np.testing.assert_array_equal(ld.open_array(before, series).compute(), here.compute())
-    with (folder / "session.nwb").open("ab") as file:
-        file.write(b"more")
+    after = ld.StoreFactory(url, allow=[site.url])
+    with (folder / "session.nwb").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"others")
+    shutil.rmtree(os.environ["DASK_LINDI_DASK__INDEX_CACHE"])
+    with pytest.raises(errors.RefsChanged, match="while it was opened"):
+        after.load()
     assert ld.StoreFactory(url, allow=[site.url]).fingerprint != before.fingerprint
 
 

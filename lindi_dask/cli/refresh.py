@@ -55,6 +55,7 @@ def refresh(
     if isinstance(found.result, dict):
         write_document(found.result, refs, target, is_relative=found.is_relative)
     else:
-        found.result.save(target, base=found.base, overwrite=True, skip_unreadable=True)
+        form = found.json_form if target.name.endswith(".json") else None
+        found.result.save(target, form=form, base=found.base, overwrite=True, skip_unreadable=True)
     what = "its bytes have changed: indexed anew" if found.state == "changed" else "the same bytes by another URL"
     click.echo(f"Refreshed {target.name}: {names}, {what}.")

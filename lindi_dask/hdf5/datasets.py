@@ -40,6 +40,7 @@ SPLIT_NBYTES: Final = 8 * 2**20
 """bytes, about: the chunks that contiguous datasets are split into"""
 
 _MAX_HELD: Final = 2**26  # bytes of a dataset that are held in the references
+_TEXTS: Final = 256  # elements of text that are read at once
 _HELD_CHUNK: Final = 2**16  # elements of such a chunk, about
 
 
@@ -277,18 +278,21 @@ def _read(dataset: DatasetID, elements: Elements, shape: tuple[int, ...], path_o
 
 
 def _read_text(dataset: DatasetID, elements: Elements, shape: tuple[int, ...], values: NDArray[Any]) -> None:
-    """Read text piece by piece, no more than may be held: how long it is shows only then."""
-    rows = max(1, _HELD_CHUNK // max(math.prod(shape[1:]), 1))
+    """Read text a few elements at a time, and no more than may be held: how long it is shows only then."""
+    axis = next(k for k in range(len(shape)) if math.prod(shape[k + 1 :]) <= _TEXTS or k == len(shape) - 1)
+    rows = max(1, _TEXTS // max(math.prod(shape[axis + 1 :]), 1))
     nbytes = 0
-    for start in range(0, shape[0], rows):
-        piece = values[start : start + rows]
-        extent = (len(piece), *shape[1:])
-        space = dataset.get_space()
-        space.select_hyperslab((start, *[0] * (len(shape) - 1)), extent)
-        dataset.read(h5s.create_simple(extent), space, piece, mtype=elements.memory)
-        nbytes += _text_nbytes(piece)
-        if nbytes > _MAX_HELD:
-            raise UntranslatableError("its text is too long to be held in the references")
+    for outer in np.ndindex(shape[:axis]):
+        for first in range(0, shape[axis], rows):
+            stop = min(first + rows, shape[axis])
+            piece = values[(*outer, slice(first, stop))]
+            extent = (*[1] * axis, stop - first, *shape[axis + 1 :])
+            space = dataset.get_space()
+            space.select_hyperslab((*outer, first, *[0] * (len(shape) - axis - 1)), extent)
+            dataset.read(h5s.create_simple(extent), space, piece, mtype=elements.memory)
+            nbytes += _text_nbytes(piece)
+            if nbytes > _MAX_HELD:
+                raise UntranslatableError("its text is too long to be held in the references")
 
 
 def _text_nbytes(values: NDArray[Any]) -> int:

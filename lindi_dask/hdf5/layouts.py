@@ -104,10 +104,12 @@ def messages(read: ReadBytes, base: int, address: int) -> Iterator[tuple[int, by
         blocks, step, order = [(base + address + 16, length)], 8, 0
     else:
         return
+    seen: set[int] = set()
     for _ in range(_MAX_BLOCKS):
-        if not blocks or blocks[0][1] > _MAX_BLOCK:
+        if not blocks or blocks[0][1] > _MAX_BLOCK or blocks[0][0] in seen:
             return
-        block = read(*blocks.pop(0))
+        block = read(*blocks[0])
+        seen.add(blocks.pop(0)[0])
         at = 0
         while at + step + order <= len(block):
             if step == 8:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     ReadRanges = Callable[[Sequence[ByteRange]], list[bytes]]
 
-__all__ = ["BLOCK", "START", "RemoteFile", "chunk_tree_children"]
+__all__ = ["BLOCK", "SIGNATURE", "START", "RemoteFile", "chunk_tree_children"]
 
 BLOCK: Final = 2**14
 """bytes that are kept together"""
@@ -42,7 +42,7 @@ _FIRST: Final = 2**22  # bytes by which the pace is found
 _ROUND: Final = 2**25  # bytes that are in memory at once
 _AT_A_TIME: Final = 16  # requests whose latencies pass together
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _TREE_OF_CHUNKS = b"TREE\x01"
 _HEADER = struct.Struct("<4sBBHQQ")  # signature, type, level, entries in use, left and right sibling
 _ADDRESS: Final = 8  # bytes
@@ -202,7 +202,7 @@ class RemoteFile(io.RawIOBase):
             if len(missing):
                 self._get(self._around(missing))
             data = self._kept.get(start, stop)
-        if data.startswith(_SIGNATURE):
+        if data.startswith(SIGNATURE):
             self._base = start  # of all addresses in the file: there may be a user block in front
         elif data.startswith(_TREE_OF_CHUNKS) and start not in self._trees:
             self._read_children(start, data)

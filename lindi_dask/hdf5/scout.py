@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from lindi_dask.hdf5.fractal_heap import HEADER_NBYTES, linked_objects, read_heap
 from lindi_dask.hdf5.layouts import Message, index_of, messages
-from lindi_dask.hdf5.remote_file import BLOCK, chunk_tree_children
+from lindi_dask.hdf5.remote_file import BLOCK, SIGNATURE, chunk_tree_children
 from lindi_dask.types import ByteRange
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["scout"]
 
 _WHOLE: Final = 2**23  # bytes of a file that is read at once
 _USER_BLOCK: Final = 2**16  # bytes in front of HDF5's own, at most, that are looked through
-_STEPS: Final = 1_000_000
+_STEPS: Final = 3_000_000
 _LEVELS: Final = 1_000
 _LONGEST: Final = 2**24  # bytes of a piece
 _MOST: Final = 2**30  # bytes of all: hints may be a stranger's
@@ -60,16 +60,16 @@ def scout(file: RemoteFile) -> None:
         file.bring([ByteRange(0, file.size)])
         return
     start = file.kept(0, _USER_BLOCK) or b""
-    view = _File(file, max(start.find(b"\x89HDF\r\n\x1a\n"), 0))
+    view = _File(file, max(start.find(SIGNATURE), 0), _STEPS)
     seen: set[int] = {_NOWHERE}
     steps: list[Step] = [(0, _superblock)]
-    count, nbytes = 0, 0
+    nbytes = 0
     for _ in range(_LEVELS):
         later: list[Step] = []
         missing: list[ByteRange] = []
-        while steps:
+        while steps and view.left > 0:
             address, look = steps.pop()
-            count += 1
+            view.left -= 1
             try:
                 found = look(view, address)
             except _Missing as one:
@@ -82,7 +82,7 @@ def scout(file: RemoteFile) -> None:
             seen.update(new)
             steps.extend(new.values())
         nbytes += sum(max(one.length, BLOCK) for one in missing)
-        if not later or count > _STEPS or nbytes > _MOST:
+        if not later or view.left <= 0 or nbytes > _MOST:
             return
         file.bring(missing)
         steps = later
@@ -98,6 +98,8 @@ class _Missing(Exception):
 class _File:
     file: RemoteFile
     base: int
+    left: int
+    """objects and messages that may still be looked at"""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes from the start of the file; none of what lies outside of it, or is too long to be metadata."""
@@ -129,6 +131,9 @@ def _object(file: _File, address: int) -> list[Step]:
     found: list[Step] = []
     is_list = False
     for kind, data in messages(file.read, file.base, address):
+        file.left -= 1
+        if file.left <= 0:
+            return []
         match kind:
             case Message.DATATYPE:
                 is_list = data[0] & 15 == _LISTS

@@ -95,6 +95,19 @@ class References:
     unreadable: Mapping[str, str]
     """why an array or a link can't be read, by path"""
 
+    def all_sources(self) -> list[Source]:
+        """Return the sources by number; manifests that are read when they are needed enter theirs now.
+
+        Raises
+        ------
+        LindiError
+            If they can't be read.
+        """
+        for manifest in self.manifests.values():
+            if not manifest.is_ready:
+                manifest.locate(manifest.present())
+        return [self.sources[number] for number in range(len(self.sources))]
+
     writer: ClassVar[Callable[..., None] | None] = None
     """what `save` calls: files are not this room's affair, and `lindi_dask.saving` puts itself here"""
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lindi_dask.errors import InvalidReferences
+from lindi_dask.refs.documents import document_object
 from lindi_dask.refs.kerchunk.templates import expand
 
 if TYPE_CHECKING:
@@ -39,11 +40,20 @@ def renamed(document: Json, urls: Mapping[str, str], sources: Mapping[str, Json]
     templates: Json = whole.get("templates") or {}
     used = {name: urls.get(text, text) if isinstance(text, str) else text for name, text in templates.items()}
     refs = {key: _entry(key, value, urls, used, templates) for key, value in whole["refs"].items()}
-    if "gen" in whole and any(url in json.dumps(whole["gen"]) for url in urls):
-        raise _pieces("gen")
+    gen: Any = whole.get("gen") or []
+    for generated in gen:
+        _check_generated(str(generated.get("url", "")), urls, used, templates)
     if whole is document:
-        known = {urls.get(url, url): entry for url, entry in (document.get("sources") or {}).items()}
+        known: Json = {}
+        for url, entry in (document.get("sources") or {}).items():
+            meant = expand(url, templates, key="sources")
+            known[urls.get(meant, meant)] = entry
         extra: Json = {"sources": known | dict(sources)} if known or sources else {}
+        if "indexes" in document:
+            extra["indexes"] = {
+                path: {**entry, "url": _url(f"indexes/{path}", str(entry["url"]), urls, used, templates)}
+                for path, entry in document["indexes"].items()
+            }
         return {**document, **({"templates": used} if templates else {}), **extra, "refs": refs}
     return refs
 
@@ -52,12 +62,11 @@ def _entry(key: str, value: Any, urls: Mapping[str, str], used: Json, templates:
     if isinstance(value, list) and value and isinstance(value[0], str):
         return [_url(key, value[0], urls, used, templates), *value[1:]]
     if key.rpartition("/")[2] == ".zattrs":
-        text = value if isinstance(value, str) else None
-        attributes = json.loads(text) if text is not None else value
+        attributes = document_object(key, value)
         match attributes:
             case {"_EXTERNAL_ARRAY_LINK": {"url": str(url)} as link}:
                 moved = {**attributes, _LINK: {**link, "url": _url(key, url, urls, used, templates)}}
-                return moved if text is None else json.dumps(moved)
+                return moved if isinstance(value, dict) else json.dumps(moved)
     return value
 
 
@@ -68,6 +77,18 @@ def _url(key: str, url: str, urls: Mapping[str, str], used: Json, templates: Jso
     if expand(url, used, key=key) != urls.get(meant, meant):
         raise _pieces(key)
     return url
+
+
+def _check_generated(url: str, urls: Mapping[str, str], used: Json, templates: Json) -> None:
+    """Raise for the URL of generated references if it is replaced, or depends on the chunk and so may be."""
+    is_same = url not in urls
+    if is_same and "{{" in url:
+        try:
+            _url("gen", url, urls, used, templates)
+        except InvalidReferences:
+            is_same = False
+    if not is_same:
+        raise _pieces("gen")
 
 
 def _pieces(key: str) -> InvalidReferences:

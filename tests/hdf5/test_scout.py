@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lindi_dask.errors import LindiError
 from lindi_dask.hdf5 import index_hdf5, remote_file, scout
 from lindi_dask.hdf5.fractal_heap import linked_objects, read_heap
+from lindi_dask.hdf5.layouts import Message, messages
 from lindi_dask.hdf5.local import index_remote
 from lindi_dask.hdf5.remote_file import RemoteFile
 from lindi_dask.refs import Source
@@ -91,6 +92,29 @@ def test_a_small_file_is_read_at_once(torture: Path, monkeypatch: pytest.MonkeyP
     ranges = Ranges(torture.read_bytes())
     ranges.index()
     assert ranges.rounds == 1
+
+
+def test_a_header_that_goes_on_in_itself_is_looked_at_once() -> None:
+    rest = struct.pack("<HHIQQ", Message.CONTINUATION, 16, 0, 64, 64) + struct.pack("<HHI", Message.LINK, 0, 0) * 5
+    content = struct.pack("<BBHII4x", 1, 0, 9, 1, 24) + struct.pack("<HHIQQ", Message.CONTINUATION, 16, 0, 64, 64)
+    content = content.ljust(64, b"\0") + rest
+    found = list(messages(lambda at, n: content[at : at + n], 0, 0))
+    assert found == [(Message.LINK, b"")] * 5
+
+
+def test_no_more_than_may_be_is_looked_at(spread: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    look = messages
+
+    def noted(*given: Any) -> Any:
+        for one in look(*given):
+            looked.append(one)
+            yield one
+
+    monkeypatch.setattr(scout, "messages", noted)
+    monkeypatch.setattr(scout, "_STEPS", 40)
+    Ranges(spread.read_bytes()).index()
+    assert len(looked) <= 40
 
 
 @given(header=st.binary(max_size=200) | st.binary(max_size=150).map(lambda rest: b"FRHP\0" + rest))
