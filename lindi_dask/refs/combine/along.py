@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lindi_dask.errors import ConfigurationError
-from lindi_dask.refs.combine.arrays import add_concatenated, is_small
+from lindi_dask.refs.combine.arrays import add_concatenated, is_small, small_values
 from lindi_dask.refs.combine.clock import check_order, check_starts, series_of, shifts_of
 from lindi_dask.refs.combine.parts import Chunks, disagreement, trees_of
 from lindi_dask.refs.combine.whole import Whole
@@ -156,7 +156,7 @@ class _Concatenation:
 
     def _check_series(self, axes: dict[str, int]) -> None:
         trees, whole = self._trees, self._whole
-        self._shifts = shifts_of(trees)
+        self._shifts = shifts_of(trees, whole.sources)
         paths = {series.path for series in self._series}
         for series in self._series:
             if whole.unreadable.keys() & {*series.timed, series.starting_time}:
@@ -167,10 +167,10 @@ class _Concatenation:
                 if wrong is not None:
                     reason = f"in {tree.name} it has {rows[wrong]} rows, but /{series.rows} has {rows[series.rows]}"
                     raise disagreement(wrong, tree.name, reason)
-            check_starts(series, trees, self._shifts)
+            check_starts(series, trees, self._shifts, whole.sources)
             times = series.timestamps
-            if times is not None and all(tree.chunks[times].is_held(whole.sources) for tree in trees):
-                check_order(times, trees, self._shifts)
+            if times is not None and all(_is_at_hand(tree, times, whole.sources) for tree in trees):
+                check_order(times, trees, self._shifts, whole.sources)
             if self._first.links.get(f"{series.path}/indexed_timeseries") in paths:
                 reason = "its data are numbers of samples in a series of the same part"
                 raise disagreement(series.path, self._first.name, reason)
@@ -185,7 +185,7 @@ class _Concatenation:
                 raise disagreement(path, self._trees[-1].name, reason)
             fields = first.nodes[path]["attributes"].get("_REFERENCE_FIELDS") or []
             if fields:
-                values = first.values(path)
+                values = small_values(first, path, self._whole.sources)
                 pointed = {str(one).strip("/") for field in fields for one in values[field].reshape(-1).tolist()}
                 if pointed & paths:
                     reason = f"its rows point at samples of /{min(pointed & paths)}, by their numbers in one part"
@@ -263,6 +263,11 @@ def _describes_file(tree: Tree, path: str) -> bool:
         return False
     is_text = tree.is_array(path) and tree.nodes[path]["attributes"].get("_DTYPE") == "str"
     return is_text and parent.partition("/")[0] in _DESCRIBED_IN and "colnames" not in tree.nodes[parent]["attributes"]
+
+
+def _is_at_hand(tree: Tree, path: str, sources: SourceTable) -> bool:
+    """Return whether an array can be read without a request; one without chunks is held, and may have any shape."""
+    return tree.chunks[path].is_held(sources) and is_small(tree, path, sources)
 
 
 def _none(chunks: Chunks) -> Chunks:

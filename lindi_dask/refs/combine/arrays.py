@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lindi_dask.refs.combine.whole import Whole
     from lindi_dask.refs.references import SourceTable
 
-__all__ = ["add_concatenated", "chunk_shape", "is_small"]
+__all__ = ["add_concatenated", "chunk_shape", "is_small", "small_values"]
 
 _MAX_READ: Final = 2**20  # bytes of an array in files that is read to be held, or compared
 _TEXT: Final = 64  # bytes of an element of any length, about
@@ -121,6 +121,22 @@ def is_small(tree: Tree, path: str, sources: SourceTable) -> bool:
     node = tree.nodes[path]
     nbytes: int = (_itemsize(node) or _TEXT) * math.prod(node["shape"])
     return nbytes <= (MAX_INLINE if tree.chunks[path].is_held(sources) else _MAX_READ)
+
+
+def small_values(tree: Tree, path: str, sources: SourceTable) -> NDArray[Any]:
+    """Return all elements of an array that has to be looked at.
+
+    Raises
+    ------
+    PartsDisagree
+        If it may not be read now.
+    LindiError
+        Of values that are read.
+    """
+    if not is_small(tree, path, sources):
+        reason = f"with the shape {tree.nodes[path]['shape']} in {tree.name}, it is too large to be read"
+        raise disagreement(path, tree.name, f"{reason} (over 1 MiB, or 64 held)")
+    return np.asarray(tree.values(path))
 
 
 def _itemsize(node: dict[str, Any]) -> int | None:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lindi_dask.refs.combine.arrays import small_values
 from lindi_dask.refs.combine.parts import disagreement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lindi_dask.refs.combine.parts import Tree
+    from lindi_dask.refs.references import SourceTable
 
 __all__ = ["Series", "check_order", "check_starts", "series_of", "shifts_of"]
 
@@ -78,20 +80,20 @@ def series_of(tree: Tree) -> list[Series]:
     return found
 
 
-def shifts_of(trees: Sequence[Tree]) -> list[float]:
+def shifts_of(trees: Sequence[Tree], sources: SourceTable) -> list[float]:
     """Return how many seconds each part's times have to be put forward to count from where those of the first do.
 
     Raises
     ------
     PartsDisagree
-        If the moments that they count from can't be compared.
+        If the moments that they count from can't be compared, or are more or less than one.
     LindiError
         Of values that are read.
     """
     found: list[tuple[str, str]] = []
     for tree in trees:
         path = next((name for name in _CLOCKS if tree.is_array(name) and name not in tree.unreadable), None)
-        found.append(("", "") if path is None else (path, str(np.asarray(tree.values(path)).item())))
+        found.append(("", "") if path is None else (path, str(_one_value(tree, path, sources))))
     texts = [text for _, text in found]
     if len(set(texts)) == 1:
         return [0.0] * len(trees)
@@ -111,13 +113,13 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def check_starts(series: Series, trees: Sequence[Tree], shifts: Sequence[float]) -> None:
+def check_starts(series: Series, trees: Sequence[Tree], shifts: Sequence[float], sources: SourceTable) -> None:
     """Raise for a series at a fixed rate whose parts don't follow each other without a gap.
 
     Raises
     ------
     PartsDisagree
-        If they don't, by more than a tenth of a sample. It names the gap.
+        If they don't, by more than a tenth of a sample (it names the gap), or if a start is not one number.
     LindiError
         Of values that are read.
     """
@@ -129,7 +131,7 @@ def check_starts(series: Series, trees: Sequence[Tree], shifts: Sequence[float])
         raise disagreement(series.path, trees[0].name, "its starting_time has no rate that is a positive number")
     first, rows = 0.0, 0
     for i, (tree, shift) in enumerate(zip(trees, shifts, strict=True)):
-        start = _number(np.asarray(tree.values(path), float).reshape(-1)[:1].tolist()[0])
+        start = _number(_one_value(tree, path, sources))
         if start is None:
             raise disagreement(series.path, tree.name, f"the starting_time of {tree.name} is not a finite number")
         if i == 0:
@@ -145,16 +147,23 @@ def check_starts(series: Series, trees: Sequence[Tree], shifts: Sequence[float])
         rows += tree.nodes[series.rows]["shape"][0]
 
 
-def check_order(path: str, trees: Sequence[Tree], shifts: Sequence[float]) -> None:
+def check_order(path: str, trees: Sequence[Tree], shifts: Sequence[float], sources: SourceTable) -> None:
     """Raise for timestamps of which a part's first are before the last of those in front of it."""
     last = -math.inf
     for tree, shift in zip(trees, shifts, strict=True):
-        values: Any = np.asarray(tree.values(path), float).reshape(-1) + shift
+        values: Any = np.asarray(small_values(tree, path, sources), float).reshape(-1) + shift
         if len(values) and values[0] < last:
             reason = f"{tree.name} starts at {values[0]:.6f} s, before the last of those in front of it ({last:.6f} s)"
             raise disagreement(path, tree.name, f"{reason}. Give the parts in the order of time")
         if len(values):
             last = float(values[-1])
+
+
+def _one_value(tree: Tree, path: str, sources: SourceTable) -> Any:  # noqa: ANN401 - of any type
+    shape = tree.nodes[path]["shape"]
+    if math.prod(shape) != 1:
+        raise disagreement(path, tree.name, f"it has the shape {shape} in {tree.name}, but has to be one value")
+    return small_values(tree, path, sources).item()
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401 - whatever an attribute has
