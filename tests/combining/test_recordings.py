@@ -155,6 +155,19 @@ def test_what_disagrees_is_named_with_both_values(
     assert "give the parts names" in str(caught.value)
 
 
+def test_of_the_root_no_error_says_that_it_can_be_left_out(tmp_path: Path) -> None:
+    parts = []
+    for i in (0, 1):
+        path = Recording(numbers(1000), start=float(i), storage=CHUNKED).write(tmp_path / f"{i}.nwb")
+        with h5py.File(path, "a") as file:
+            file.attrs["version"] = i
+        parts.append(ld.index(path))
+    with pytest.raises(PartsDisagree, match=r"'version' is 1 in part 2, .*\. Give the parts names") as caught:
+        ld.combine(parts)
+    assert (caught.value.path, caught.value.part) == ("", "part 2")
+    assert "drop" not in str(caught.value)
+
+
 def test_links_that_lead_elsewhere_are_named_with_both_ends(tmp_path: Path) -> None:
     one = Recording(numbers(2000), storage=CHUNKED).index(tmp_path / "one.nwb")
     path = Recording(numbers(2000), start=2.0, storage=CHUNKED).write(tmp_path / "two.nwb")

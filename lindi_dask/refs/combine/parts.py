@@ -183,10 +183,10 @@ def _described(parts: Sequence[Part]) -> dict[str, Source]:
 
 
 def disagreement(path: str, part: str, reason: str) -> PartsDisagree:
-    """Return the error for what can't be concatenated."""
+    """Return the error for what can't be concatenated; the root can't be left out."""
+    remedy = f"Leave it out (drop=[{f'/{path}'!r}]), or give" if path else "Give"
     return PartsDisagree(
-        f"/{path} can't be concatenated: {reason}. Leave it out (drop=[{f'/{path}'!r}]), or give the parts names, "
-        "which makes each a group.",
+        f"/{path} can't be concatenated: {reason}. {remedy} the parts names, which makes each a group.",
         path=path,
         part=part,
         reason=reason,
