@@ -51,7 +51,8 @@ def combine(
     refs
         A list: parts of one recording in the order of time, which are concatenated. What lies along the dimension has
         to agree in all else, and what does not lie along it has to be the same; of texts that describe a file the first
-        is kept, and the difference is logged. A mapping: whatever they are, each becomes the group of its name.
+        is kept, and the difference is logged. A mapping: whatever they are, each becomes the group of its name. In
+        both, a file that parts share has to have one size and ETag.
         Each is one of what `StoreFactory` takes, or a `StoreFactory`.
     along
         Of a list: the dimension. `time` is also the first dimension of the time series of NWB.
@@ -71,7 +72,8 @@ def combine(
     Raises
     ------
     PartsDisagree
-        If parts can't be concatenated. It names the array or group, the part and both values.
+        If parts can't be concatenated, or say different things of one file. It names the array or group, the part and
+        both values.
     RefsError
         If references can't be had, or break their format.
     ConfigurationError

@@ -41,11 +41,23 @@ def test_times_of_parts_that_count_from_their_own_start_are_those_of_the_first(t
     assert read(whole, "events/timestamps", tmp_path).tolist() == [0.25, 0.75, 1.25, 2.25, 2.75]
 
 
+def test_timestamps_of_up_to_a_mebibyte_in_files_are_read_and_shifted(tmp_path: Path) -> None:
+    times = np.sort(np.random.default_rng(3).uniform(0, 9, 100_000))
+    parts = []
+    for name, started in (("a", STARTED), ("b", "2026-01-01T12:00:10+00:00")):
+        path = Recording(np.zeros((len(times), 2), "<i2"), timestamps=times, started=started).write(tmp_path / name)
+        parts.append(ld.index(path))
+        listed = parts[-1].manifests[f"{SERIES}/timestamps"]
+        assert all(parts[-1].sources[i].url for i in listed.locate(listed.present()).sources.tolist())
+    whole = ld.combine(parts, allow=[f"{tmp_path}/"])
+    np.testing.assert_array_equal(read(whole, f"{SERIES}/timestamps", tmp_path), np.concatenate([times, times + 10]))
+
+
 @pytest.mark.parametrize(
     ("times", "storage", "said"),
     [
-        (np.arange(3000) / RATE, {"chunks": (1000,), "compression": "gzip"}, "they lie in a file, or are not float64"),
-        (np.arange(500, dtype="<f4") / RATE, {}, "they lie in a file, or are not float64"),
+        (np.arange(3000) / RATE, {"chunks": (1000,), "compression": "gzip"}, "they are too large to be held"),
+        (np.arange(500, dtype="<f4") / RATE, {}, "they are not float64"),
     ],
 )
 def test_timestamps_that_can_not_be_shifted_are_an_error(tmp_path: Path, times: Any, storage: Json, said: str) -> None:

@@ -67,9 +67,10 @@ def add_concatenated(
         _check(path, axis, trees[0], tree)
     used = [tree for tree in trees if tree.nodes[path]["shape"][axis]] or [trees[0]]
     if shifts is not None and any(shifts):
-        reason = f"{trees[-1].name} counts times from another moment than {trees[0].name}, and its timestamps can't be "
-        misfit = _Misfit(trees[-1].name, f"{reason}shifted: they lie in a file, or are not float64")
         may_hold = first["data_type"] == "float64"
+        fault = "too large to be held (over 1 MiB in a file, or 64 held)" if may_hold else "not float64"
+        reason = f"{trees[-1].name} counts times from another moment than {trees[0].name}, and its timestamps can't be "
+        misfit = _Misfit(trees[-1].name, f"{reason}shifted: they are {fault}")
     else:
         found = _in_one_grid(path, axis, used)
         if isinstance(found, _Misfit):
