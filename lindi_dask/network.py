@@ -23,14 +23,14 @@ from requests.utils import get_environ_proxies, select_proxy
 from urllib3.util.ssl_ import create_urllib3_context
 
 from lindi_dask.config import configured
-from lindi_dask.errors import ConfigurationError
+from lindi_dask.errors import ConfigurationError, ForkedProcessError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
     from lindi_dask.errors import LindiError, UnavailableError
 
-__all__ = ["USER_AGENT", "Control", "connection_error", "data_options", "proxy_of", "untrusted"]
+__all__ = ["USER_AGENT", "Control", "connection_error", "data_options", "forked", "proxy_of", "untrusted"]
 
 # What an archive's operators see: which program, and (at random, for one process's life) which process of it
 USER_AGENT: Final = f"lindi-dask/{version('lindi-dask')} process/{secrets.token_hex(4)}"
@@ -103,6 +103,15 @@ def untrusted(where: str) -> ConfigurationError:
     return ConfigurationError(
         f"{where} did not prove who it is (TLS). If it has a certificate of your own authority, set "
         "lindi-dask.ca-bundle, or REQUESTS_CA_BUNDLE, to its file."
+    )
+
+
+def forked() -> ForkedProcessError:
+    """Return the error for a process that was forked from one whose threads or connections it would use."""
+    return ForkedProcessError(
+        "lindi_dask was used before this process was forked, and its threads and connections do not survive a "
+        'fork. Start processes with "spawn" or "forkserver" (multiprocessing.set_start_method); '
+        "dask.distributed does so by default."
     )
 
 

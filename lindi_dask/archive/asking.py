@@ -16,7 +16,7 @@ from lindi_dask.archive.answers import Answer
 from lindi_dask.archive.expiry import ArchiveClock
 from lindi_dask.archive.keys import find_key
 from lindi_dask.errors import ArchiveUnavailable, LindiError
-from lindi_dask.network import Control, connection_error
+from lindi_dask.network import Control, connection_error, forked
 from lindi_dask.retry import EXCHANGE, RetryBudget, RetryPolicy
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Archives:
         self._control = Control()
         self._lock = threading.Lock()
         self._archives: dict[Instance, _Archive] = {}
+        self._pid: int | None = None  # of the process that first asked
 
     def ask(
         self,
@@ -109,13 +110,18 @@ class Archives:
             If there was no answer, after all retries.
         ConfigurationError
             If the archive does not prove who it is, or there is no key that can be sent.
+        ForkedProcessError
+            In a process that was forked from one that had asked: both would read from the same connections.
         LindiError
             What `read` raises.
         """
+        if self._pid not in {None, os.getpid()}:
+            raise forked()
         url = f"{instance.api_url}{path}{'?' if query else ''}{urlencode(query or {})}"
         for attempt in self._retry.sync(self._budget, clock=self._clock, sleep=self._sleep):
             with attempt:
                 with self._lock:
+                    self._pid = os.getpid()
                     archive = self._archives.setdefault(instance, _Archive())
                 with archive.slots:
                     meaning = self._ask_once(instance, url, name, read, limit, archive)

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lindi_dask.cpython import mend_current_frames
-from lindi_dask.errors import ForkedProcessError
+from lindi_dask.network import forked
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -48,11 +48,7 @@ class IoLoop:
         """
         if self._pid not in {None, os.getpid()}:
             work.close()
-            raise ForkedProcessError(
-                "lindi_dask was used before this process was forked, and its threads and connections do not survive a "
-                'fork. Start processes with "spawn" or "forkserver" (multiprocessing.set_start_method); '
-                "dask.distributed does so by default."
-            )
+            raise forked()
         return asyncio.run_coroutine_threadsafe(work, self._running())
 
     def _running(self) -> asyncio.AbstractEventLoop:
