@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -69,18 +69,7 @@ def list_assets(address: Address, archives: Archives, *, etags: bool = False) ->
         If it gave no answer, after all retries; or if the dandiset changes faster than it can be listed.
     """
     address = _with_version(address, archives)
-    query = {} if address.server_glob is None else {"glob": address.server_glob}
-    if etags:
-        query["metadata"] = "true"
-    for _ in range(_ATTEMPTS):
-        found, is_whole = _listed(address, archives, query, _PAGE_SIZE_WITH_ETAGS if etags else _PAGE_SIZE)
-        if is_whole:
-            break
-    else:
-        raise ArchiveUnavailable(
-            f"{address}: the dandiset was changed each time that it was listed ({_ATTEMPTS} times). Try again later.",
-            attempts=_ATTEMPTS,
-        )
+    found = _settled(address, archives, etags=etags)
     meant = sorted((info for info in found if address.matches(info.path)), key=lambda info: info.path)
     if not meant and address.pattern:
         raise AssetNotFound(
@@ -170,10 +159,52 @@ def _lost(address: Address, archives: Archives, error: DandisetNotFound) -> Dand
 # Pages
 
 
-def _listed(address: Address, archives: Archives, query: dict[str, str], size: int) -> tuple[list[AssetInfo], bool]:
-    """Return assets, and whether these are all that the archive has: pages shift where assets come and go meanwhile."""
-    total, given, found = None, 0, dict[str, AssetInfo]()
-    for page in _pages(address, archives, {**query, "order": "path", "page_size": str(size)}):
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """Assets as the pages of one list had them."""
+
+    assets: list[AssetInfo]
+    pages: int
+    is_counted: bool
+    """whether they are as many as the archive counted when it gave the first page"""
+
+    @property
+    def names(self) -> set[tuple[str, str]]:
+        """Paths and ids: any edit of an asset gives it another id."""
+        return {(info.path, info.asset.id) for info in self.assets}
+
+
+def _settled(address: Address, archives: Archives, *, etags: bool) -> list[AssetInfo]:
+    """Return the assets that there are at one moment.
+
+    Pages shift where assets come and go between the requests: when one of this page gets a name on a later one, the
+    first of the next slips over the border, and the number of them stays as counted. So of more than one page, two
+    listings have to name the same assets: each of those was there when the second began, and as many as it then counted
+    are all. Of the two only one asks for metadata, whose pages are long and many.
+    """
+    earlier: _Listing | None = None
+    for number in range(_ATTEMPTS + 1):
+        metadata = etags and number % 2 == 0
+        later = _listed(address, archives, metadata=metadata)
+        is_of_one_moment = later.pages == 1 and metadata == etags
+        if later.is_counted and (is_of_one_moment or (earlier is not None and earlier.names == later.names)):
+            return later.assets if earlier is None or metadata == etags else earlier.assets
+        earlier = later
+    raise ArchiveUnavailable(
+        f"{address}: the dandiset was changed each time that it was listed ({_ATTEMPTS} times). Try again later.",
+        attempts=_ATTEMPTS,
+    )
+
+
+def _listed(address: Address, archives: Archives, *, metadata: bool) -> _Listing:
+    query = {"order": "path", "page_size": str(_PAGE_SIZE_WITH_ETAGS if metadata else _PAGE_SIZE)}
+    if address.server_glob is not None:
+        query["glob"] = address.server_glob
+    if metadata:
+        query["metadata"] = "true"
+    total, pages, given, found = None, 0, 0, dict[str, AssetInfo]()
+    for page in _pages(address, archives, query):
+        pages += 1
         if total is None:
             total = page.get("count")  # later pages don't say it
             if type(total) is not int:
@@ -184,7 +215,7 @@ def _listed(address: Address, archives: Archives, query: dict[str, str], size: i
         for entry in page["results"]:
             info = _info(entry, address.instance, str(address))
             found[info.path] = replace(info, dandiset=address.dandiset, version=address.version)
-    return list(found.values()), total == given == len(found)
+    return _Listing(list(found.values()), pages, is_counted=total == given == len(found))
 
 
 def _pages(address: Address, archives: Archives, query: dict[str, str]) -> Iterator[Json]:

@@ -116,7 +116,7 @@ def test_more_assets_than_a_page_has_are_all_listed_once(
     found = list_assets(address(), archives, etags=etags)
     assert [info.path for info in found] == paths
     assert len({info.asset.id for info in found}) == 1203
-    assert len(embedded_archive.requests) == (7 if etags else 2)
+    assert len(embedded_archive.requests) == (7 + 2 if etags else 2 + 2)  # once more, without metadata
     assert {info.etag is not None for info in found} == {etags}
 
 
@@ -251,7 +251,7 @@ def test_a_fault_costs_a_request_and_one_that_stays_is_an_error(
     injection = embedded_archive.inject(Fault(plane="api", listing=True, skip=1, times=2, **fault))
     assert [info.path for info in list_assets(address(), archives)] == PATHS
     assert injection.injected == 2
-    assert len(embedded_archive.requests) == 5
+    assert len(embedded_archive.requests) == 2 * 3 + 2
     embedded_archive.inject(Fault(plane="api", listing=True, times=None, **fault))
     with pytest.raises(ArchiveUnavailable, match="Gave up after 4 attempts") as caught:
         list_assets(address(), archives)
@@ -315,7 +315,7 @@ def test_a_page_that_leads_to_itself_ends(
     embedded_archive.inject(Fault(plane="api", listing=True, kind="next", location=url, times=None))
     with pytest.raises(ArchiveUnavailable, match="changed each time that it was listed"):
         list_assets(address(), archives)
-    assert len(embedded_archive.requests) == 6
+    assert len(embedded_archive.requests) == 4 * 2
 
 
 @pytest.mark.usefixtures("filled")
@@ -370,6 +370,44 @@ def test_a_dandiset_that_changes_while_it_is_listed_is_listed_anew(
     with pytest.raises(ArchiveUnavailable, match="changed each time") as caught:
         list_assets(address(), Changing(remove, 9, embedded_archive.owner_token))
     assert caught.value.attempts == 3
+
+
+@pytest.mark.parametrize(("etags", "sizes"), [(False, (2, 2)), (True, (2, 2)), (True, (9, 2)), (True, (2, 9))])
+def test_an_asset_that_is_renamed_while_it_is_listed_hides_no_other(
+    embedded_archive: EmbeddedArchive,
+    address: Callable[..., Address],
+    monkeypatch: pytest.MonkeyPatch,
+    etags: bool,
+    sizes: tuple[int, int],
+) -> None:
+    monkeypatch.setattr(dandisets, "_PAGE_SIZE", sizes[0])
+    monkeypatch.setattr(dandisets, "_PAGE_SIZE_WITH_ETAGS", sizes[1])
+    first, *_ = [embedded_archive.add(b"x", path=f"{number}.nwb") for number in range(6)]
+
+    def rename() -> None:  # 2.nwb gets on the first page, which was read; there are as many as before
+        embedded_archive.remove(first.id)
+        embedded_archive.add(b"x", path="9.nwb")
+
+    found = list_assets(address(), Changing(rename, 1, embedded_archive.owner_token), etags=etags)
+    # All within one answer may also be as it was before
+    names = ["0", "1", "2", "3", "4", "5"] if sizes[1] == 9 else ["1", "2", "3", "4", "5", "9"]
+    assert [info.path for info in found] == [f"{name}.nwb" for name in names]
+    assert {info.etag is not None for info in found} == {etags}
+
+
+def test_more_assets_than_a_page_has_are_of_one_moment(
+    embedded_archive: EmbeddedArchive, address: Callable[..., Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dandisets, "_PAGE_SIZE", 2)
+    assets = [embedded_archive.add(b"x", path=f"{number}.nwb") for number in range(6)]
+
+    def swap() -> None:  # no border moves, and there are as many as before
+        for asset, path in ((assets[0], "9.nwb"), (assets[5], "0a.nwb")):
+            embedded_archive.remove(asset.id)
+            embedded_archive.add(b"x", path=path)
+
+    found = list_assets(address(), Changing(swap, 1, embedded_archive.owner_token))
+    assert [info.path for info in found] == [f"{name}.nwb" for name in ("0a", "1", "2", "3", "4", "9")]
 
 
 def entry(**changed: Any) -> dict[str, Any]:
