@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3.util.ssl_ import create_urllib3_context
@@ -71,20 +72,22 @@ class Control:
         return self._session.get(url, proxies=proxies, allow_redirects=False, stream=True, **options)
 
 
-def connection_error(error: requests.RequestException, where: str, kind: type[UnavailableError]) -> LindiError:
-    """Return our error for one of requests', which holds the request: the key, or a presigned URL.
+def connection_error(
+    error: requests.RequestException | urllib3.exceptions.HTTPError, where: str, kind: type[UnavailableError]
+) -> LindiError:
+    """Return our error for one of requests' or urllib3's, which holds the request: the key, or a presigned URL.
 
     Parameters
     ----------
     error
-        Of a `get`.
+        Of a `get`, or of its body as `raw` gives it.
     where
         Who was asked for what: how the message begins.
     kind
         Of error, if to try again may help.
     """
     match error:
-        case requests.exceptions.SSLError():
+        case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
             return untrusted(where)
         case requests.exceptions.ProxyError():
             return kind(
@@ -92,7 +95,7 @@ def connection_error(error: requests.RequestException, where: str, kind: type[Un
             )
         case requests.exceptions.ConnectTimeout():
             return kind(f"{where} did not take a connection in time.", unanswered=True)
-        case requests.exceptions.Timeout():
+        case requests.exceptions.Timeout() | urllib3.exceptions.TimeoutError():
             return kind(f"{where} did not answer in time.", unanswered=True)
         case _:
             return kind(f"{where} can't be reached ({type(error).__name__}). Is the network up?", unanswered=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlencode
 
 import requests
+import urllib3
 from requests.auth import AuthBase
 
 from lindi_dask.archive.answers import Answer
@@ -32,7 +33,7 @@ __all__ = ["Archives"]
 _AT_ONCE: Final = 4  # requests to one archive
 _TIMEOUT_S = (5.0, 30.0)  # to connect, to answer
 _BODY_S: Final = 60.0  # for an answer's body, all of it
-_PIECE: Final = 2**16  # bytes of a body that are read at a time
+_PIECE: Final = 2**16  # bytes of a body that are read at a time, at most
 
 
 class Archives:
@@ -159,8 +160,8 @@ class Archives:
                     key_place=None if key is None else key.place,
                     body=self._body(response, limit, received_at + _BODY_S),
                 )
-        except requests.RequestException as error:
-            # requests' errors hold the request, and with it the key: ours is raised outside this block
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            # These errors hold the request, and with it the key: ours is raised outside this block
             failure = connection_error(error, f"{name}: the archive at {instance.api_url}", ArchiveUnavailable)
         if failure is not None:
             raise failure
@@ -180,7 +181,8 @@ class Archives:
         ):
             return None
         body = bytearray()
-        for piece in response.iter_content(_PIECE):
+        # What there is: to wait for a whole piece would put off the look at the clock for as long as bytes trickle in
+        while piece := response.raw.read1(_PIECE, decode_content=False):
             body += piece
             if len(body) > limit:
                 return None
