@@ -115,8 +115,11 @@ class AssetInfo:
 
     @property
     def address(self) -> str | None:
-        """`dandi://INSTANCE/000123@VERSION/PATH`, by which it is found again when it was replaced; None: not known."""
-        if self.asset.instance is None or self.dandiset is None:
+        """`dandi://INSTANCE/000123@VERSION/PATH`, by which it is found again when it was replaced.
+
+        None: not known, or the path holds what no address can, a control character say.
+        """
+        if self.asset.instance is None or self.dandiset is None or not self.path.isprintable():
             return None
         path = re.sub(r"[%*?\[]", lambda found: f"%{ord(found[0]):02X}", self.path)  # they mean more in addresses
         return f"dandi://{self.asset.instance.name}/{self.dandiset}@{self.version}/{path}"

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from datetime import UTC, datetime
 
 import cloudpickle
 import pytest
 
+from lindi_dask.archive.addresses import parse_address
 from lindi_dask.archive.instances import BUILTIN
-from lindi_dask.types import Asset, ByteRange, Instance, Lease, without_query
+from lindi_dask.types import Asset, AssetInfo, ByteRange, Instance, Lease, without_query
 
 URL = "https://bucket.example/blobs/x?X-Amz-Signature=planted"
 LEASE = Lease(URL, 1.0, 61.0, 62.0)
@@ -41,6 +43,21 @@ def test_the_lifetime_of_a_lease_is_counted_from_the_exchange() -> None:
 )
 def test_an_asset_is_shown_without_query_and_user(asset: Asset, shown: str) -> None:
     assert str(asset) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("sub-1/a é.nwb", "dandi://dandi/000123@draft/sub-1/a é.nwb"),
+        ("50%*.nwb", "dandi://dandi/000123@draft/50%25%2A.nwb"),
+        ("a\nb.nwb", None),
+        ("a\u200bb.nwb", None),
+    ],
+)
+def test_an_asset_has_an_address_if_its_path_can_stand_in_one(path: str, address: str | None) -> None:
+    info = AssetInfo(Asset(BUILTIN[0], "0f1e"), "000123", "draft", path, 1, datetime.now(UTC))
+    assert info.address == address
+    assert address is None or parse_address(address, BUILTIN).path == path
 
 
 def test_without_query_keeps_scheme_host_port_and_path() -> None:

@@ -200,7 +200,8 @@ def parse_sources(value: object, *, templates: Mapping[str, str] | None) -> dict
     -------
     dict
         URL, templates expanded -> the file. The ETag has no quotes: `If-Match` wants them around it.
-        A weak one (`W/"..."`) is left out, as `If-Match` never matches it.
+        A weak one (`W/"..."`) is left out, as `If-Match` never matches it; so is an address that is none, as it is but
+        a hint.
 
     Raises
     ------
@@ -217,7 +218,7 @@ def parse_sources(value: object, *, templates: Mapping[str, str] | None) -> dict
         if size is not None and not (type(size) is int and 0 <= size < 2**63):
             raise _invalid_source(written, f"its size {size!r} is not a number of bytes")
         url = written if templates is None else expand(written, templates, key="sources")
-        described = Source(url, size, _strong(written, etag), address=_address(written, entry.get("address")))
+        described = Source(url, size, _strong(written, etag), address=_address(entry.get("address")))
         if known.setdefault(url, described) != described:
             raise _invalid_source(written, "other things are said of the same file")
     return known
@@ -235,12 +236,10 @@ def _strong(url: str, etag: object) -> str | None:
     return text
 
 
-def _address(url: str, address: object) -> str | None:
+def _address(address: object) -> str | None:
     if not isinstance(address, str) or not address.startswith("dandi://"):
         return None
-    if len(address) > _MAX_ADDRESS or not address.isprintable():
-        raise _invalid_source(url, f"{address[:100]!r} is not an address")
-    return address
+    return address if len(address) <= _MAX_ADDRESS and address.isprintable() else None
 
 
 def _invalid_source(url: object, reason: str) -> InvalidReferences:
