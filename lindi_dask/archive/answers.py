@@ -96,20 +96,24 @@ def read_document(answer: Answer, name: str, instance: Instance, *, asset: bool 
     Raises
     ------
     AuthenticationError, PermissionDenied, AssetNotFound, DandisetNotFound
-        Final.
+        Final; so is the `AccessError` for a body that was not read, since the next one would not be either.
     ArchiveUnavailable
         Worth another attempt; what is no JSON is, since it may have been cut short.
     """
     if answer.status != 200:
         raise (_asset_error if asset else _dandiset_error)(answer, name, instance)
+    if answer.body is None:
+        raise AccessError(
+            f"{name}: the archive at {instance.api_url} sent an answer that is too large, or packed "
+            "(Content-Encoding), which it was asked not to do. If there is a proxy in between, see to that; if not, "
+            "ask for less: for one folder, say."
+        )
     document: object = None
     with suppress(orjson.JSONDecodeError):
-        document = orjson.loads(answer.body or b"")
+        document = orjson.loads(answer.body)
     if isinstance(document, dict):
         return document
-    raise ArchiveUnavailable(
-        f"{name}: the archive at {instance.api_url} answered with what is no JSON object, or a too large one."
-    )
+    raise ArchiveUnavailable(f"{name}: the archive at {instance.api_url} answered with what is no JSON object.")
 
 
 def _lease(answer: Answer, asset: Asset, instance: Instance, clock: ArchiveClock, *, dated: bool) -> Lease:

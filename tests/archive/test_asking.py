@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from lindi_dask.archive import asking
+from lindi_dask.archive.answers import Answer, read_document
 from lindi_dask.archive.asking import Archives
 from lindi_dask.archive.instances import make_instance
-from lindi_dask.errors import ArchiveUnavailable
+from lindi_dask.errors import AccessError, ArchiveUnavailable
 from lindi_dask.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -131,6 +132,16 @@ def test_a_body_in_many_parts_is_read_whole() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with Trickling([head, *[b"1\r\nx\r\n"] * 100, b"0\r\n\r\n"], 0.001) as archive:
         assert ask(archive) == b"x" * 100
+
+
+def test_a_packed_body_is_not_read_and_is_final() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\n"
+    with Trickling([head, b"x"], 0.001) as archive:
+        answer = ask(archive)
+    assert answer is None
+    instance = make_instance("local", archive.api_url)
+    with pytest.raises(AccessError, match="too large, or packed"):
+        read_document(Answer(200, {}, 0.0, 0.0, None, answer), "x", instance)
 
 
 @pytest.mark.parametrize(

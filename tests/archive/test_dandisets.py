@@ -320,11 +320,15 @@ def test_a_page_that_leads_to_itself_ends(
 
 @pytest.mark.usefixtures("filled")
 def test_a_page_is_read_up_to_a_bound(
-    archives: Archives, address: Callable[..., Address], monkeypatch: pytest.MonkeyPatch
+    embedded_archive: EmbeddedArchive,
+    archives: Archives,
+    address: Callable[..., Address],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dandisets, "_MAX_NBYTES", 1000)
-    with pytest.raises(ArchiveUnavailable, match="or a too large one"):
+    with pytest.raises(AccessError, match="too large, or packed"):
         list_assets(address(), archives)
+    assert len(embedded_archive.requests) == 1
 
 
 @pytest.mark.usefixtures("filled")
