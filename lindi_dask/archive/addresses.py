@@ -156,18 +156,27 @@ def parse_address(text: str, instances: tuple[Instance, ...]) -> Address:
     match = _ADDRESS.fullmatch(text)
     found = _of_page(text) if match is None else match.groupdict()
     if found is None:
-        raise ConfigurationError(f"{text!r} is no address of a dandiset: it has the form {_FORM}.")
+        raise ConfigurationError(f"{_shown(text)} is no address of a dandiset: it has the form {_FORM}.")
     known = {instance.name: instance for instance in instances}
     instance = known.get(str(found["instance"]).lower())
     if instance is None:
         raise ConfigurationError(
-            f"{text!r}: there is no instance {found['instance']!r}; there are {', '.join(known)}. Name others by the "
-            "option instances."
+            f"{_shown(text)}: there is no instance {found['instance']!r}; there are {', '.join(known)}. Name others by "
+            "the option instances."
         )
     pattern = _ENCODED.sub(lambda run: glob.escape(unquote(run[0])), found["path"] or "")
     if not pattern.isprintable():
-        raise ConfigurationError(f"{text!r}: its path holds a control character.")
+        raise ConfigurationError(f"{_shown(text)}: its path holds a control character.")
     return Address(instance, str(found["dandiset"]), found["version"], pattern.lstrip("/"))
+
+
+def _shown(text: str) -> str:
+    """Return what messages may show: of a URL neither the user nor the query, which may be a signature."""
+    scheme, separator, rest = text.replace("/#/", "/", 1).partition("://")
+    if not separator or scheme == "dandi":
+        return repr(text)
+    authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return repr(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}")
 
 
 def _of_page(text: str) -> dict[str, str | None] | None:

@@ -93,6 +93,25 @@ def test_what_is_no_address_is_told_so(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://b.s3.amazonaws.com/k.nwb?X-Amz-Signature=planted", "'https://b.s3.amazonaws.com/k.nwb'"),
+        ("https://me:planted@dandiarchive.org/dandiset/000123", "'https://dandiarchive.org/dandiset/000123'"),
+        ("https://me:p@planted@dandiarchive.org#planted", "'https://dandiarchive.org'"),
+        ("https://dandiarchive.org/#/about?token=planted", "'https://dandiarchive.org/about'"),
+        ("https://dandiarchive.org/dandiset/000123/draft/files?location=%00&token=planted", "dandiset/000123/draft"),
+        ("https://linc.example?planted", "'https://linc.example'"),
+        ("dandi://elsewhere/000123/a?.nwb", "'dandi://elsewhere/000123/a?.nwb'"),
+    ],
+)
+def test_a_message_shows_no_user_and_no_query_of_a_url(text: str, shown: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parsed(text)
+    assert shown in str(caught.value)
+    assert "planted" not in f"{caught.value!r} {vars(caught.value)} {caught.value.__context__!r}"
+
+
+@pytest.mark.parametrize(
     "text", ["session.lindi.json", "https://example.org/x.json", "s3://b/k", "/dandi://x", "https://["]
 )
 def test_paths_and_other_urls_are_no_addresses(text: str) -> None:
