@@ -164,7 +164,9 @@ def _asset_error(answer: Answer, name: str, instance: Instance) -> LindiError:
                 asset=name,
             )
         case _:
-            return _error(answer, name, instance, "asset")
+            return _error(
+                answer, name, instance, kind="asset", where="wherever blocks are read (on a cluster: on its workers)"
+            )
 
 
 def _dandiset_error(answer: Answer, name: str, instance: Instance) -> LindiError:
@@ -181,24 +183,23 @@ def _dandiset_error(answer: Answer, name: str, instance: Instance) -> LindiError
                 f"{name}: the archive at {instance.api_url} has no such dandiset, or no such version of it.", name=name
             )
         case _:
-            return _error(answer, name, instance, "dandiset")
+            return _error(answer, name, instance, kind="dandiset", where="in the process that lists it")
 
 
-def _error(answer: Answer, name: str, instance: Instance, kind: str) -> LindiError:
+def _error(answer: Answer, name: str, instance: Instance, *, kind: str, where: str) -> LindiError:
     variable = instance.key_variables[0]
     match answer.status:
         case 401 if answer.key_place is not None:
             return AuthenticationError(
                 f"{name}: the archive at {instance.api_url} does not know the key in {answer.key_place}. Copy it "
-                "anew from your account's page there, and set it wherever blocks are read (on a cluster: on its "
-                "workers).",
+                f"anew from your account's page there, and set it {where}.",
                 asset=name,
                 variable=variable,
             )
         case 401:
             return AuthenticationError(
                 f"{name}: this {kind} is embargoed, and no API key was found. Set {variable} to your key of "
-                f"the archive at {instance.api_url}, wherever blocks are read (on a cluster: on its workers).",
+                f"the archive at {instance.api_url}, {where}.",
                 asset=name,
                 variable=variable,
             )

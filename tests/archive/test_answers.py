@@ -200,6 +200,7 @@ def test_401_says_whether_a_key_was_sent() -> None:
         with pytest.raises(AuthenticationError) as caught:
             read(401, with_key=with_key)
         messages.append(str(caught.value))
+    assert all("on a cluster: on its workers" in message for message in messages)
     assert messages[0] != messages[1]
 
 
