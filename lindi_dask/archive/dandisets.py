@@ -292,16 +292,23 @@ def _unknown(name: str, instance: Instance) -> AccessError:
 
 
 def _near(address: Address, archives: Archives) -> str:
-    """Return a sentence that has names near a path or pattern that nothing has."""
+    """Return a sentence that has names near a path that nothing has, or some of those where a pattern looked."""
     folder = "".join(re.split(r"[*?\[]", address.pattern)[0].rpartition("/")[:2])
     shown: list[str] = []
     for inside in dict.fromkeys((folder, "")):
-        query = {"order": "path", "page_size": str(_PAGE_SIZE), "path": inside}
+        query = {"order": "path", "page_size": str(_NEAR if address.path is None else _PAGE_SIZE), "path": inside}
         entries = next(_pages(address, archives, query))["results"]
         paths = [_info(entry, address.instance, str(address)).path for entry in entries]
-        above = [path[: slash.end()] for path in paths for slash in re.finditer("/", path)]
-        near = difflib.get_close_matches(address.path or "", dict.fromkeys([*paths, *above]), n=_NEAR)
+        near = [] if address.path is None else _close(address.path, paths)
         if near:
             return f"Near it are: {', '.join(map(repr, near))}."
         shown = shown or paths[:_NEAR]
+        if shown and address.path is None:
+            break
     return f"There are, for example: {', '.join(map(repr, shown))}." if shown else "There are no assets at all."
+
+
+def _close(path: str, paths: list[str]) -> list[str]:
+    """Return which of some paths, and of the folders above them, are written nearly as one is."""
+    above = [one[: slash.end()] for one in paths for slash in re.finditer("/", one)]
+    return difflib.get_close_matches(path, dict.fromkeys([*paths, *above]), n=_NEAR)

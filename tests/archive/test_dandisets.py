@@ -173,6 +173,17 @@ def test_what_is_not_there_is_told_with_what_is(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "asked"), [("sub-1/*.h5", 2), ("*.h5", 2), ("Q/", 3), ("sub-1/sub-1_ephys.nwb", 2), ("q.nwb", 2)]
+)
+def test_what_is_near_costs_a_request_and_another_where_there_is_nothing(
+    filled: EmbeddedArchive, archives: Archives, address: Callable[..., Address], pattern: str, asked: int
+) -> None:
+    with pytest.raises(AssetNotFound):
+        list_assets(address(f"000123@draft/{pattern}"), archives)
+    assert len(filled.requests) == asked
+
+
 def test_an_empty_version_is_an_empty_list_but_has_no_asset(
     embedded_archive: EmbeddedArchive, archives: Archives, address: Callable[..., Address]
 ) -> None:
