@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lindi_dask.types import Instance
 
-__all__ = ["Address", "is_address", "parse_address"]
+__all__ = ["Address", "is_address", "is_version", "parse_address"]
 
 _FORM: Final = "dandi://INSTANCE/000123[@VERSION][/PATH]"
 _VERSION: Final = r"draft|[0-9]+\.[0-9]+\.[0-9]+"
@@ -133,6 +133,11 @@ def is_address(text: str) -> bool:
     if text.startswith("dandi://"):
         return True
     return text.startswith("https://") and re.split(r"[/?#]", text[len("https://") :], maxsplit=1)[0] in _PAGES
+
+
+def is_version(text: str) -> bool:
+    """Return whether a text is the name of a version, as it stands in addresses."""
+    return re.fullmatch(_VERSION, text) is not None
 
 
 def parse_address(text: str, instances: tuple[Instance, ...]) -> Address:

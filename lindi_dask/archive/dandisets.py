@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl
 
+from lindi_dask.archive.addresses import is_version
 from lindi_dask.archive.answers import read_document
 from lindi_dask.archive.urls import is_asset_id, split_url
 from lindi_dask.errors import (
@@ -134,11 +135,13 @@ def _with_version(address: Address, archives: Archives) -> Address:
     """Return an address with the version that is meant: as dandi-cli, the newest that is published, or the draft."""
     if address.version is not None:
         return address
-    version = "draft"
-    match _ask(archives, address, f"/dandisets/{address.dandiset}/").get("most_recent_published_version"):
-        case {"version": str(newest)} if re.fullmatch(r"[0-9.]{5,32}", newest):
-            version = newest
-    return replace(address, version=version)
+    match _ask(archives, address, f"/dandisets/{address.dandiset}/"):
+        case {"most_recent_published_version": None}:
+            return replace(address, version="draft")
+        case {"most_recent_published_version": {"version": str(newest)}} if is_version(newest):
+            return replace(address, version=newest)
+        case _:
+            raise _unknown(str(address), address.instance)
 
 
 def _lost(address: Address, archives: Archives, error: DandisetNotFound) -> DandisetNotFound:
@@ -286,8 +289,8 @@ def _info(entry: object, instance: Instance, name: str) -> AssetInfo:
 
 def _unknown(name: str, instance: Instance) -> AccessError:
     return AccessError(
-        f"{name}: {instance.api_url} answered with something else than a list of assets or an asset. Is it the API of "
-        "a DANDI archive?"
+        f"{name}: {instance.api_url} answered with something else than a dandiset, a list of assets or an asset. Is it "
+        "the API of a DANDI archive?"
     )
 
 

@@ -134,6 +134,41 @@ def test_without_a_version_the_newest_published_one_is_meant_or_else_the_draft(
     assert len(list_assets(address("000123@0.230101.1234"), archives)) == 1
 
 
+class Telling(Archives):
+    """Is told something of a dandiset, and nothing else."""
+
+    def __init__(self, dandiset: dict[str, Any]) -> None:
+        super().__init__(environ={})
+        self.dandiset = dandiset
+
+    def ask(self, instance: Any, path: str, *_: Any, **__: Any) -> Any:
+        return self.dandiset if path == "/dandisets/000123/" else {"count": 0, "next": None, "results": []}
+
+
+@pytest.mark.parametrize(
+    "newest",
+    [
+        {"version": "0.230101"},
+        {"version": "....."},
+        {"version": "0.230101.1234/../../x"},
+        {"version": "0.230101.1234-rc1"},
+        {"version": 3},
+        {},
+        "0.230101.1234",
+        False,
+    ],
+)
+def test_a_published_version_of_another_form_is_not_taken_for_none(
+    address: Callable[..., Address], newest: object
+) -> None:
+    with pytest.raises(AccessError, match="something else than a dandiset"):
+        list_assets(address("000123"), Telling({"most_recent_published_version": newest}))
+    with pytest.raises(AccessError, match="something else than a dandiset"):
+        list_assets(address("000123"), Telling({}))
+    for known in (None, {"version": "0.230101.1234"}):
+        assert list_assets(address("000123"), Telling({"most_recent_published_version": known})) == []
+
+
 def test_an_asset_that_was_replaced_is_found_again_by_its_path(
     filled: EmbeddedArchive, archives: Archives, address: Callable[..., Address]
 ) -> None:
