@@ -34,7 +34,7 @@ _VERSION: Final = r"draft|[0-9]+\.[0-9]+\.[0-9]+"
 _ADDRESS: Final = re.compile(
     rf"dandi://(?P<instance>[^/]*)/(?P<dandiset>[0-9]{{6}})(?:@(?P<version>{_VERSION}))?(?:/(?P<path>.*))?"
 )
-_PAGE: Final = re.compile(rf"/(?:#/)?dandiset/(?P<dandiset>[0-9]{{6}})(?:/(?P<version>{_VERSION}))?(?:/files)?/?")
+_PAGE: Final = re.compile(rf"/dandiset/(?P<dandiset>[0-9]{{6}})(?:/(?P<version>{_VERSION}))?(?:/files)?/?")
 _PAGES: Final = {
     "dandiarchive.org": "dandi",
     "gui.dandiarchive.org": "dandi",
