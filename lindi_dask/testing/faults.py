@@ -73,7 +73,7 @@ class Fault:
     Raises
     ------
     ValueError
-        For an unknown kind, or one that this host can't have, and for numbers out of range.
+        For an unknown kind, or one that this host can't have, for a listing of S3, and for numbers out of range.
     """
 
     plane: Plane
@@ -106,9 +106,11 @@ class Fault:
     @property
     def place(self) -> Place:
         """Where it strikes."""
-        return "listing" if self.listing and self.plane == "api" else self.plane
+        return "listing" if self.listing else self.plane
 
     def __post_init__(self) -> None:
+        if self.listing and self.plane != "api":
+            raise ValueError(f"the {self.plane} host lists nothing: leave out listing, or make it a fault of the api")
         if self.place not in KINDS.get(self.kind, ()):
             known = ", ".join(kind for kind, places in KINDS.items() if self.place in places)
             raise ValueError(f"the {self.place} host has no fault {self.kind!r}: it has {known or 'none'}")

@@ -323,6 +323,7 @@ def test_the_first_fault_injected_goes_first() -> None:
         ("s3", {"kind": "dead-lease"}),
         ("api", {"kind": "next"}),
         ("api", {"kind": "dead-lease", "listing": True}),
+        ("s3", {"kind": "reset", "listing": True}),
         ("s3", {"kind": "reset", "times": 0}),
         ("s3", {"kind": "reset", "probability": 0}),
         ("s3", {"kind": "status", "status": 200}),
