@@ -58,3 +58,5 @@ def test_every_error_that_it_names_exists() -> None:
     named = set(re.findall(r"`([A-Z]\w+)`", table))
     assert named
     assert named <= set(lindi_dask.errors.__all__)
+    of_jobs = {kind.__name__ for kind in lindi_dask.errors.JobError.__subclasses__()} & set(lindi_dask.errors.__all__)
+    assert named >= of_jobs
