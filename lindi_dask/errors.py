@@ -105,7 +105,7 @@ class ConfigurationError(LindiError):
 
 
 class ForkedProcessError(LindiError):
-    """A store was used in a process that was forked after the store's threads had started."""
+    """A store was used, or an archive asked, in a process that was forked from one that had done so."""
 
 
 class RefsError(LindiError):
